@@ -1,0 +1,59 @@
+"""Datasets by name: what is on disk becomes training and test samples of one shape."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from gradprom.datasets.sample import Dataset, Sample
+from gradprom.errors import UserError
+
+__all__ = ["DATASET_NAMES", "Dataset", "Sample", "load_dataset"]
+
+DATASET_NAMES = ("brain_mr", "folder", "isic2018")
+
+
+def load_dataset(
+    name: str,
+    root: str | Path | None = None,
+    *,
+    channels: int | None = None,
+    test_fraction: float = 0.2,
+    split_seed: int = 0,
+) -> Dataset:
+    """Find the samples of a dataset and split them into training and test samples; pixels are read later.
+
+    Args:
+        name: one of ``DATASET_NAMES``.
+        root: the dataset's folder; `brain_mr` is embedded and takes none.
+        channels: 1 (grey) or 3 (colour); None takes what the dataset is.
+        test_fraction: share of the samples that are tested on, where the dataset brings no test set of its
+            own (`brain_mr` and a `folder` with a ``test`` folder do).
+        split_seed: another seed gives another split; the same seed gives the same split on every machine.
+
+    Raises:
+        UserError: for an unknown name, a missing root, or a root that is not whole.
+
+    Example:
+        >>> load_dataset("brain_mr").mask_classes
+        ('background', 'grey matter', 'white matter')
+    """
+    if name not in DATASET_NAMES:
+        raise UserError(f"dataset {name!r} is unknown: choose one of {', '.join(DATASET_NAMES)}")
+    if channels not in (None, 1, 3):
+        raise UserError(f"channels is {channels}: expected 1 (grey), 3 (colour), or nothing to let the data decide")
+    if not 0 < test_fraction < 1:
+        raise UserError(f"test_fraction is {test_fraction}: expected a share between 0 and 1, such as 0.2")
+
+    if name == "brain_mr":
+        from gradprom.datasets.brain_mr import load_brain_mr
+
+        if root is not None:
+            raise UserError(f"dataset brain_mr is embedded and takes no root, found {str(root)!r}: leave it out")
+        return load_brain_mr(channels=channels)
+    if name == "isic2018":
+        from gradprom.datasets.isic2018 import load_isic2018
+
+        return load_isic2018(root, channels=channels, test_fraction=test_fraction, split_seed=split_seed)
+    from gradprom.datasets.folder import load_folder
+
+    return load_folder(root, channels=channels, test_fraction=test_fraction, split_seed=split_seed)

@@ -1,0 +1,216 @@
+"""What the network sees of an image: the whole of it or a crop, augmented together with its mask.
+
+The paper's augmentation (section 4.1): horizontal and vertical flip, rotation within 10 degrees, centre crop at a
+scale of 50 to 100 %.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+from gradprom.errors import UserError
+
+_SUPPORT = 2  # pixels that bicubic interpolation looks past its point
+
+
+@dataclass(frozen=True)
+class Augment:
+    """How images are augmented.
+
+    Attributes:
+        flip: mirror left-right and top-bottom, each half of the time.
+        rotate: largest angle in degrees, either way.
+        rotate_probability: how often an image is rotated at all. Rotation resamples, which blurs the target an
+            enhancer learns from, so some images are left as they are.
+        scale: range of the side of the centre crop, as a share of the image's side.
+    """
+
+    flip: bool = True
+    rotate: float = 10.0
+    rotate_probability: float = 0.5
+    scale: tuple[float, float] = (0.5, 1.0)
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.rotate <= 180:
+            raise UserError(f"rotate is {self.rotate}: expected degrees from 0 to 180")
+        if not 0 <= self.rotate_probability <= 1:
+            raise UserError(f"rotate_probability is {self.rotate_probability}: expected a number from 0 to 1")
+        if not 0 < self.scale[0] <= self.scale[1] <= 1:
+            raise UserError(f"scale is {self.scale}: expected two numbers over 0, at most 1, the smaller first")
+
+
+NO_AUGMENT = Augment(flip=False, rotate=0.0, rotate_probability=0.0, scale=(1.0, 1.0))
+
+
+def whole_view(
+    image: NDArray[Any],
+    mask: NDArray[np.uint8] | None,
+    size: int,
+    rng: np.random.Generator | None = None,
+    augment: Augment | None = None,
+) -> tuple[Tensor, Tensor | None]:
+    """The image resized to a square, antialiased (its sides' ratio is not kept); the mask by nearest pixel.
+
+    With ``augment`` it is a centre crop at random scale, rotated and flipped. Angles are those of the image
+    before it is resized. What a rotation takes from beyond the crop is image, and mirrored image beyond that.
+
+    Args:
+        image: (height, width, channels), uint8, uint16, or floating point in [0, 1].
+        mask: (height, width) of class numbers, or None.
+        size: the side of the view.
+        rng: where the random numbers come from; needed with ``augment``.
+        augment: how to augment; None gives the plain view.
+
+    Returns:
+        The image as (channels, size, size) float32 in [0, 1], and the mask as (size, size) int64 or None.
+
+    Example:
+        >>> view, mask = whole_view(np.zeros((40, 30, 3), np.uint8), np.ones((40, 30), np.uint8), 16)
+        >>> view.shape, mask.shape
+        (torch.Size([3, 16, 16]), torch.Size([16, 16]))
+    """
+    if augment is None or rng is None:
+        return _view(image, mask, (0, 0, *image.shape[:2]), size, 0.0, (False, False))
+    draw = rng.random(7)
+    height, width = _centre(image.shape, _between(*augment.scale, draw[0]), 1)
+    box = ((image.shape[0] - height) // 2, (image.shape[1] - width) // 2, height, width)
+    return _view(image, mask, box, size, _angle(augment, draw), _flips(augment, draw))
+
+
+def crop_view(
+    image: NDArray[Any],
+    mask: NDArray[np.uint8] | None,
+    size: int,
+    rng: np.random.Generator,
+    augment: Augment | None = None,
+) -> tuple[Tensor, Tensor | None]:
+    """A random crop of ``size`` x ``size`` pixels, not resampled unless it is rotated (bicubic).
+
+    With ``augment`` the crop lies in the centre crop at random scale, and is rotated and flipped. An image smaller than
+    the crop is mirrored at its borders. Arguments and results are those of `whole_view`.
+
+    Example:
+        >>> image = np.arange(64 * 64, dtype=np.uint16).reshape(64, 64, 1)
+        >>> view, mask = crop_view(image, image[..., 0] > 999, 32, np.random.default_rng(0), Augment())
+        >>> view.shape, view.dtype, mask.shape, mask.dtype
+        (torch.Size([1, 32, 32]), torch.float32, torch.Size([32, 32]), torch.int64)
+    """
+    augment = augment or NO_AUGMENT
+    draw = rng.random(7)
+    area = _centre(image.shape, _between(*augment.scale, draw[0]), size)
+    top, left = (
+        (side - within) // 2 + int(draw[axis] * (within - size + 1))
+        for side, within, axis in ((image.shape[0], area[0], 1), (image.shape[1], area[1], 2))
+    )
+    return _view(image, mask, (top, left, size, size), size, _angle(augment, draw), _flips(augment, draw))
+
+
+def _between(low: float, high: float, share: float) -> float:
+    return low + (high - low) * share
+
+
+def _centre(shape: tuple[int, ...], scale: float, least: int) -> tuple[int, int]:
+    return max(round(shape[0] * scale), least), max(round(shape[1] * scale), least)
+
+
+def _angle(augment: Augment, draw: NDArray[np.float64]) -> float:
+    """The angle in radians."""
+    if draw[3] >= augment.rotate_probability:
+        return 0.0
+    return math.radians(_between(-augment.rotate, augment.rotate, float(draw[4])))
+
+
+def _flips(augment: Augment, draw: NDArray[np.float64]) -> tuple[bool, bool]:
+    return augment.flip and bool(draw[5] < 0.5), augment.flip and bool(draw[6] < 0.5)
+
+
+def _view(
+    image: NDArray[Any],
+    mask: NDArray[Any] | None,
+    box: tuple[int, int, int, int],
+    size: int,
+    angle: float,
+    flips: tuple[bool, bool],
+) -> tuple[Tensor, Tensor | None]:
+    """Box (top, left, height, width) of image and mask, turned about its centre, resized to ``size`` and flipped."""
+    top, left, height, width = box
+    if angle == 0.0:
+        pixels = _resize(_to_tensor(_window(image, *box)), size, size)
+        classes = (
+            None if mask is None else _resize_nearest(torch.from_numpy(_window(mask, *box).astype(np.int64)), size)
+        )
+    else:
+        # one margin for both axes, in source pixels, keeps the window's centre the box's
+        cosine, sine = math.cos(angle), math.sin(angle)
+        reach = _SUPPORT * max(1, math.ceil(max(height, width) / size))
+        down = _margin(height, width, cosine, sine) + reach
+        right = _margin(width, height, cosine, sine) + reach
+        tall, wide = height + 2 * down, width + 2 * right
+        window = (top - down, left - right, tall, wide)
+        # affine_grid works in coordinates from -1 to 1 over each side, hence the sides' ratios
+        theta = torch.tensor(
+            [[[cosine * width / wide, -sine * height / wide, 0.0], [sine * width / tall, cosine * height / tall, 0.0]]]
+        )
+        grid = F.affine_grid(theta, [1, 1, size, size], align_corners=False)
+        around = _to_tensor(_window(image, *window))
+        around = _resize(around, max(1, round(tall * size / height)), max(1, round(wide * size / width)))
+        pixels = F.grid_sample(around[None], grid, mode="bicubic", align_corners=False)[0].clamp_(0, 1)
+        classes = None
+        if mask is not None:
+            values = torch.from_numpy(_window(mask, *window).astype(np.float32))
+            classes = F.grid_sample(values[None, None], grid, mode="nearest", align_corners=False)[0, 0].long()
+    axes = [axis for axis, flip in zip((-1, -2), flips, strict=True) if flip]
+    if axes:
+        pixels = pixels.flip(axes)
+        classes = None if classes is None else classes.flip(axes)
+    return pixels, classes
+
+
+def _margin(along: int, across: int, cosine: float, sine: float) -> int:
+    """How far a turned box of sides ``along`` and ``across`` reaches past its upright place along the first."""
+    return max(0, math.ceil((along * abs(cosine) + across * abs(sine) - along) / 2))
+
+
+def _window(array: NDArray[Any], top: int, left: int, height: int, width: int) -> NDArray[Any]:
+    """Part of an image; what lies beyond its borders is mirrored."""
+    if top >= 0 and left >= 0 and top + height <= array.shape[0] and left + width <= array.shape[1]:
+        return array[top : top + height, left : left + width]
+    rows = _mirrored(top, height, array.shape[0])
+    columns = _mirrored(left, width, array.shape[1])
+    return array[rows][:, columns]
+
+
+def _mirrored(start: int, count: int, length: int) -> NDArray[np.intp]:
+    """Indices ``start`` to ``start + count`` of a line of ``length`` pixels mirrored at its ends as often as needed."""
+    period = max(1, 2 * (length - 1))
+    indices = np.abs(np.arange(start, start + count)) % period
+    return np.minimum(indices, period - indices) if length > 1 else np.zeros(count, np.intp)
+
+
+def _to_tensor(pixels: NDArray[Any]) -> Tensor:
+    """(height, width, channels) to (channels, height, width) float32 in [0, 1]."""
+    tensor = torch.from_numpy(pixels.astype(np.float32)).permute(2, 0, 1).contiguous()
+    if np.issubdtype(pixels.dtype, np.integer):
+        tensor.div_(float(np.iinfo(pixels.dtype).max))
+    return tensor
+
+
+def _resize(pixels: Tensor, height: int, width: int) -> Tensor:
+    if pixels.shape[1:] == (height, width):
+        return pixels
+    resized = F.interpolate(pixels[None], (height, width), mode="bilinear", antialias=True, align_corners=False)[0]
+    return resized.clamp_(0, 1)  # rounding in the weights' sum can leave it by a hair
+
+
+def _resize_nearest(classes: Tensor, size: int) -> Tensor:
+    if classes.shape == (size, size):
+        return classes
+    return F.interpolate(classes[None, None].float(), (size, size), mode="nearest-exact")[0, 0].long()

@@ -1,0 +1,24 @@
+"""Errors that are meant for the person at the keyboard."""
+
+from __future__ import annotations
+
+
+class UserError(Exception):
+    """A mistake in what was given to gradprom: the message is one sentence for a person.
+
+    The command line prints it without a traceback and exits with code 2.
+
+    Example:
+        >>> raise UserError("image.png: expected an image, found a directory")
+        Traceback (most recent call last):
+        ...
+        gradprom.errors.UserError: image.png: expected an image, found a directory
+    """
+
+    exit_code = 2
+
+
+class PartialFailureError(UserError):
+    """Some of the work was done and some could not be; the command line exits with code 1."""
+
+    exit_code = 1

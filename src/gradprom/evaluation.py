@@ -1,0 +1,242 @@
+"""Measuring an enhancer and its recognizers on a test set, beside the input itself and a baseline without training."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from gradprom import measures
+from gradprom._evaluation import Evaluation, Row, summarize
+from gradprom.baselines import bicubic, cached_non_local_means
+from gradprom.datasets.sample import Sample
+from gradprom.errors import UserError
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
+__all__ = ["TASKS", "Evaluation", "Row", "evaluate", "read_clean"]
+
+TASKS = ("diagnosis", "segmentation")
+
+
+def evaluate(
+    samples: Sequence[Sample],
+    *,
+    channels: int,
+    degrade: Callable[[Tensor, int], Tensor],
+    enhancer: nn.Module | None = None,
+    recognizers: Mapping[str, nn.Module] | None = None,
+    classes: Sequence[str] = (),
+    mask_classes: Sequence[str] = (),
+    sigma: float | None = None,
+    seed: int = 0,
+    device: str | torch.device = "cpu",
+    recognition_size: int | None = None,
+    baselines: bool = True,
+    cache: Path | None = None,
+    degradation: str = "",
+    progress: Progress | None = None,
+) -> Evaluation:
+    """Measure on whole test images, one at a time, each at its own size, by :data:`gradprom.measures.PROTOCOL`.
+
+    Every method sees the same degraded image, for its noise is keyed by the sample's id and ``seed``. Segmentation is
+    read from the images that are measured; diagnosis from the whole clean image resized to ``recognition_size``,
+    degraded and enhanced there, as it is trained.
+
+    Args:
+        samples: the test set.
+        channels: 1 or 3; images are brought to this number.
+        degrade: maps a clean image (C, H, W) in [0, 1] and a key to the degraded one, which may be smaller.
+        enhancer: maps (N, C, h, w) to (N, C, H, W); None measures the baselines and what is read from them.
+        recognizers: by task: ``diagnosis`` maps (N, C, H, W) in [0, 1] to logits (N, K), ``segmentation`` to
+            (N, K, H, W).
+        classes: names of the diagnoses.
+        mask_classes: names of the pixel classes.
+        sigma: the noise's standard deviation, which non-local means knows; estimated from each image if None.
+        seed: of the test images' degradation.
+        device: where the models run; they are moved there.
+        recognition_size: side in pixels of the images that diagnosis is read from; None: their own size.
+        baselines: whether to measure non-local means. It is left out of super-resolution anyway.
+        cache: folder to keep the images of non-local means in, by their content; it may be deleted at any time.
+        degradation: in words, for the record.
+        progress: a running progress display; None shows one on stderr.
+
+    Raises:
+        UserError: there are no samples, or a sample is smaller than SSIM's window, or its mask does not fit, or the
+            enhancer's output has another size than the clean image.
+        ValueError: a recognizer's task is unknown or has no classes.
+
+    Example:
+        >>> from gradprom.degradations import GaussianNoise, degrade
+        >>> samples = [Sample("grey", lambda: np.full((32, 32, 1), 127, np.uint8))]
+        >>> noise = GaussianNoise(0.1)
+        >>> result = evaluate(samples, channels=1, degrade=lambda image, key: degrade(noise, image, key), sigma=0.1)
+        >>> {method: round(values["psnr"], -1) for method, values in result.summary.items()}
+        {'input': 20.0, 'non-local means': 40.0}
+    """
+    recognizers = dict(recognizers or {})
+    names = {"diagnosis": tuple(classes), "segmentation": tuple(mask_classes)}
+    for task in recognizers:
+        if task not in TASKS or not names[task]:
+            raise ValueError(f"recognizer {task!r}: expected one of {', '.join(TASKS)}, with names for its classes")
+    if not samples:
+        raise UserError("there are no test samples to evaluate on: give a dataset with at least one test image")
+    from gradprom.datasets.augment import whole_view
+    from gradprom.datasets.loader import test_key
+
+    restore = functools.partial(cached_non_local_means, sigma=sigma, cache=cache) if baselines else None
+    models = [model for model in (enhancer, *recognizers.values()) if model is not None]
+    rows: list[Row] = []
+    pooled: dict[tuple[str, str], Tensor] = {}
+    with _inference(models, device), nullcontext(progress) if progress else _display() as bar:
+        for sample in bar.track(samples, description="evaluating"):
+            clean, key = read_clean(sample, channels), test_key(sample.id, seed)
+            images = small = _candidates(sample.id, clean, key, degrade, enhancer, restore, device)
+            if "diagnosis" in recognizers and recognition_size is not None:
+                clean_small, _ = whole_view(clean.permute(1, 2, 0).numpy(), None, recognition_size)
+                small = _candidates(sample.id, clean_small, key, degrade, enhancer, restore, device)
+            mask = None
+            if "segmentation" in recognizers and sample.read_mask is not None:
+                mask = torch.from_numpy(sample.read_mask())
+            for method, image in images.items():
+                read = {}
+                if "diagnosis" in recognizers:
+                    read["diagnosis"] = _diagnosis(sample, recognizers["diagnosis"], small[method], classes, device)
+                if "segmentation" in recognizers:
+                    segmenter = recognizers["segmentation"]
+                    read["segmentation"] = _segmentation(sample.id, segmenter, image, mask, len(mask_classes), device)
+                for task, reading in read.items():
+                    pooled[method, task] = pooled.get((method, task), 0) + reading.matrix
+                if method != "clean" or read:
+                    rows.append(_row(method, sample, image, images["clean"], read, classes))
+    return Evaluation(tuple(rows), summarize(rows, pooled), seed, degradation)
+
+
+def read_clean(sample: Sample, channels: int) -> Tensor:
+    """The sample's image, shape (channels, H, W), float32 in [0, 1]; grey is the luma of colour.
+
+    Raises:
+        UserError: the image is smaller than SSIM's window.
+
+    Example:
+        >>> import numpy as np
+        >>> sample = Sample("white", lambda: np.full((16, 12, 1), 255, np.uint8))
+        >>> read_clean(sample, channels=3).shape, read_clean(sample, channels=1).max()
+        (torch.Size([3, 16, 12]), tensor(1.))
+    """
+    from gradprom.images import to_channels
+
+    pixels = sample.read_image()
+    height, width = pixels.shape[:2]
+    if min(height, width) < measures.SSIM_WINDOW:
+        raise UserError(
+            f"test image {sample.id!r}: SSIM needs at least {measures.SSIM_WINDOW} pixels on each side, "
+            f"found {width} x {height}: take it out of the test set"
+        )
+    pixels = to_channels(pixels, channels)
+    return torch.from_numpy(pixels.astype(np.float32) / np.iinfo(pixels.dtype).max).permute(2, 0, 1).contiguous()
+
+
+def _candidates(
+    name: str,
+    clean: Tensor,
+    key: int,
+    degrade: Callable[[Tensor, int], Tensor],
+    enhancer: nn.Module | None,
+    restore: Callable[[Tensor], Tensor] | None,
+    device: str | torch.device,
+) -> dict[str, Tensor]:
+    """What is measured of one image, by method, each (C, H, W) in [0, 1]; ``clean`` is the last."""
+    degraded = degrade(clean, key)
+    scale = round(clean.shape[-1] / degraded.shape[-1])
+    height, width = (size // scale * scale for size in clean.shape[-2:])
+    if (height, width) != clean.shape[-2:]:
+        # super-resolution by γ gives back multiples of γ: what is left over at the right and below is not compared
+        clean = clean[:, :height, :width].contiguous()
+        degraded = degrade(clean, key)
+    images = {"input": degraded} if scale == 1 else {"bicubic": bicubic(degraded, (height, width))}
+    if scale == 1 and restore is not None:
+        images["non-local means"] = restore(degraded)
+    if enhancer is not None:
+        enhanced = enhancer(degraded[None].to(device))[0].float().cpu().clamp(0.0, 1.0)
+        if enhanced.shape != clean.shape:
+            raise UserError(
+                f"test image {name!r}: expected an enhanced image of shape {tuple(clean.shape)}, found "
+                f"{tuple(enhanced.shape)}: use an enhancer made for these channels and this scale"
+            )
+        images["enhanced"] = enhanced
+    return {**images, "clean": clean}
+
+
+@dataclass(frozen=True)
+class _Reading:
+    """What a recognizer read of one image: the class, or None for pixels, and its confusion matrix."""
+
+    matrix: Tensor
+    predicted: int | None = None
+
+
+def _diagnosis(
+    sample: Sample, recognizer: nn.Module, image: Tensor, classes: Sequence[str], device: str | torch.device
+) -> _Reading:
+    predicted = recognizer(image[None].to(device)).argmax(dim=1).cpu()
+    if sample.label is None:
+        return _Reading(torch.zeros(len(classes), len(classes), dtype=torch.int64), int(predicted))
+    return _Reading(measures.confusion(predicted, torch.tensor([sample.label]), len(classes)), int(predicted))
+
+
+def _segmentation(
+    name: str, recognizer: nn.Module, image: Tensor, mask: Tensor | None, classes: int, device: str | torch.device
+) -> _Reading:
+    if mask is None:
+        return _Reading(torch.zeros(classes, classes, dtype=torch.int64))
+    predicted = recognizer(image[None].to(device)).argmax(dim=1)[0].cpu()
+    try:
+        return _Reading(measures.confusion(predicted, mask[: image.shape[-2], : image.shape[-1]], classes))
+    except ValueError as error:
+        raise UserError(f"test image {name!r}: its mask cannot be compared with the segmentation: {error}") from error
+
+
+def _row(
+    method: str, sample: Sample, image: Tensor, clean: Tensor, read: Mapping[str, _Reading], classes: Sequence[str]
+) -> Row:
+    compared = method != "clean"
+    diagnosis, segmentation = read.get("diagnosis"), read.get("segmentation")
+    return Row(
+        method,
+        sample.id,
+        psnr=float(measures.psnr(image[None], clean[None])) if compared else None,
+        ssim=float(measures.ssim(image[None], clean[None])) if compared else None,
+        label=classes[sample.label] if diagnosis and sample.label is not None else None,
+        predicted=classes[diagnosis.predicted] if diagnosis and diagnosis.predicted is not None else None,
+        iou=measures.mean_iou(segmentation.matrix) if segmentation and segmentation.matrix.any() else None,
+    )
+
+
+@contextmanager
+def _inference(models: Sequence[nn.Module], device: str | torch.device) -> Iterator[None]:
+    """Models in eval mode on the device and no gradients; their modes are given back."""
+    modes = [(module, module.training) for model in models for module in model.modules()]
+    for model in models:
+        model.to(device).eval()
+    try:
+        with torch.inference_mode():
+            yield
+    finally:
+        for module, training in modes:
+            module.training = training
+
+
+def _display() -> Progress:
+    from rich.console import Console
+    from rich.progress import Progress
+
+    return Progress(console=Console(stderr=True), transient=True)

@@ -1,0 +1,1 @@
+"""Comparisons of runs, and the pages and figures that show them."""

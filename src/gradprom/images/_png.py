@@ -1,0 +1,138 @@
+"""PNG files: pixels by imagecodecs (Pillow reduces 16-bit colour to 8 bits), chunks by ourselves."""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import BinaryIO
+
+import numpy as np
+
+from gradprom.images.image import Image, UnreadableError
+
+SIGNATURE = b"\x89PNG\r\n\x1a\n"
+_KEPT = frozenset((b"gAMA", b"cHRM", b"sRGB", b"cICP", b"mDCV", b"cLLI", b"tEXt", b"zTXt", b"iTXt"))
+_NEEDED = frozenset((b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND"))
+_MAX_PROFILE = 64 * 2**20  # a compressed profile can unpack to anything
+_INCH = 0.0254  # metres
+
+
+@dataclass(frozen=True)
+class PngExtras:
+    """Chunks that are kept as they are: gamma, primaries, rendering intent, texts."""
+
+    chunks: tuple[tuple[bytes, bytes], ...]
+
+
+def decode(file: BinaryIO, check_size: Callable[[int, int], None]) -> Image:
+    """Read a PNG of any kind; a palette becomes colour, or grey if all its colours are grey; 1, 2, 4 bits become 8.
+
+    Args:
+        file: open for reading, at its start.
+        check_size: is called with width and height before any pixel is decoded, and raises if they are too many.
+
+    Raises:
+        UnreadableError: animated, or cut short; imagecodecs raises errors of its own for broken pixel data.
+    """
+    import imagecodecs
+
+    needed, chunks = _read_chunks(file.read())
+    if not chunks or chunks[0][0] != b"IHDR" or len(chunks[0][1]) != 13:
+        raise UnreadableError("expected a whole PNG file, found one with a broken header; copy it again")
+    width, height, _, colour_type = struct.unpack(">IIBB", chunks[0][1][:10])
+    check_size(width, height)
+    by_name = dict(reversed(chunks))  # the first of each name
+    if b"acTL" in by_name:
+        raise UnreadableError("expected one image, found an animated PNG; save its frames as single files")
+
+    decoded = np.asarray(imagecodecs.png_decode(needed)).reshape(height, width, -1)
+    samples = decoded.shape[2]
+    alpha = np.ascontiguousarray(decoded[..., -1]) if samples in (2, 4) else None
+    pixels = decoded if alpha is None else np.ascontiguousarray(decoded[..., :-1])
+    icc_profile = _unpack_profile(by_name[b"iCCP"]) if b"iCCP" in by_name else None
+    # a profile of a palette describes colours and would be wrong for grey
+    if colour_type == 3 and icc_profile is None and _is_grey_palette(by_name.get(b"PLTE", b"")):
+        pixels = np.ascontiguousarray(pixels[..., :1])
+    exif = by_name.get(b"eXIf")
+    dpi = None
+    physical = by_name.get(b"pHYs", b"")
+    if len(physical) == 9 and physical[8] == 1:
+        x, y = struct.unpack(">II", physical[:8])
+        dpi = (x * _INCH, y * _INCH)
+    return Image(
+        pixels,
+        alpha,
+        format="png",
+        exif=exif.removeprefix(b"Exif\0\0") if exif else None,
+        icc_profile=icc_profile,
+        dpi=dpi,
+        extras=PngExtras(tuple(chunk for chunk in chunks if chunk[0] in _KEPT)),
+    )
+
+
+def encode(image: Image, file: BinaryIO) -> None:
+    """Write a PNG of 8 or 16 bits, grey or colour, with alpha if there is any."""
+    import imagecodecs
+
+    samples = image.pixels if image.alpha is None else np.concatenate([image.pixels, image.alpha[..., None]], axis=2)
+    data = bytes(imagecodecs.png_encode(np.ascontiguousarray(samples)))
+    header_end = len(SIGNATURE) + 12 + 13
+    file.write(data[:header_end])
+    if image.icc_profile is not None:
+        file.write(_chunk(b"iCCP", b"icc\0\0" + zlib.compress(image.icc_profile)))
+    if isinstance(image.extras, PngExtras):
+        for name, content in image.extras.chunks:
+            file.write(_chunk(name, content))
+    if image.dpi is not None:
+        x, y = (round(value / _INCH) for value in image.dpi)
+        file.write(_chunk(b"pHYs", struct.pack(">IIB", x, y, 1)))
+    if image.exif is not None:
+        file.write(_chunk(b"eXIf", image.exif))
+    file.write(data[header_end:])
+
+
+def _read_chunks(data: bytes) -> tuple[bytes, list[tuple[bytes, bytes]]]:
+    """Give the file without what is not needed for its pixels, and name and content of each chunk but those of pixels.
+
+    The decoder never sees the rest: it would print warnings about profiles, and unpack texts of any size.
+    """
+    view = memoryview(data)
+    needed: list[bytes | memoryview] = [SIGNATURE]
+    chunks = []
+    position = len(SIGNATURE)
+    while position + 12 <= len(data):
+        length, name = struct.unpack(">I4s", data[position : position + 8])
+        end = position + 12 + length
+        if end > len(data):
+            break
+        if name in _NEEDED:
+            needed.append(view[position:end])
+        if name not in (b"IDAT", b"fdAT"):
+            content = data[position + 8 : end - 4]
+            if zlib.crc32(name + content) == int.from_bytes(data[end - 4 : end], "big"):
+                chunks.append((name, content))
+        if name == b"IEND":
+            return b"".join(needed), chunks
+        position = end
+    raise UnreadableError("expected a whole PNG file, found one that is cut short; copy it again")
+
+
+def _chunk(name: bytes, content: bytes) -> bytes:
+    return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
+
+
+def _unpack_profile(content: bytes) -> bytes | None:
+    """Give the colour profile of an iCCP chunk (name, zero, method, compressed), or None if it is broken."""
+    _, _, rest = content.partition(b"\0")
+    unpacker = zlib.decompressobj()
+    try:
+        profile = unpacker.decompress(rest[1:], _MAX_PROFILE)
+    except zlib.error:
+        return None
+    return profile if unpacker.eof else None
+
+
+def _is_grey_palette(palette: bytes) -> bool:
+    return palette[0::3] == palette[1::3] == palette[2::3]

@@ -1,0 +1,1 @@
+"""From a trained enhancer to enhanced images."""

@@ -1,0 +1,182 @@
+"""An enhancer that takes arrays and images as they are: any size, type and number of channels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import torch
+
+from gradprom.errors import UserError
+from gradprom.images.image import Image
+from gradprom.inference.tiles import enhance_tiles
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+Channels = Literal["match", "each"]
+_NAMES = {1: "grey", 3: "colour"}
+
+
+class Model:
+    """A trained enhancer, ready for images.
+
+    Args:
+        enhancer: takes (N, ``channels``, H, W) float32 in [0, 1] of any size and gives the same, ``scale`` times as
+            large. It is moved to ``device`` and put into eval mode.
+        channels: 1 (grey) or 3 (colour).
+        scale: by how much it enlarges.
+        name: for messages.
+        device: where it runs, for example "cpu" or "cuda".
+
+    Example:
+        >>> model = Model(torch.nn.Identity(), channels=1)
+        >>> model.enhance(np.array([[0, 65535]], np.uint16))
+        array([[    0, 65535]], dtype=uint16)
+    """
+
+    def __init__(
+        self,
+        enhancer: torch.nn.Module,
+        *,
+        channels: int,
+        scale: int = 1,
+        name: str = "enhancer",
+        device: str | torch.device = "cpu",
+    ) -> None:
+        if channels not in _NAMES:
+            raise ValueError(f"channels: expected 1 or 3, found {channels}")
+        self.enhancer = enhancer.to(device).eval()
+        self.channels = channels
+        self.scale = scale
+        self.name = name
+        self.device = device
+
+    def enhance(
+        self,
+        array: NDArray[Any],
+        *,
+        channels: Channels = "match",
+        tile: int = 512,
+        overlap: int = 32,
+        on_tile: Callable[[int, int], None] | None = None,
+    ) -> NDArray[Any]:
+        """Enhance an array.
+
+        Args:
+            array: (H, W), or (H, W, C) with C of 1 (grey), 2 (grey, alpha), 3 (colour) or 4 (colour, alpha); uint8,
+                uint16, or floating point in [0, 1].
+            channels: what to do if array and model differ in grey and colour: "match" refuses; "each" enhances each
+                channel by itself: a grey model takes red, green and blue one after the other; a colour model takes
+                the grey channel three times, and the mean of its three outputs is the result.
+            tile: height and width of what the enhancer sees at once; less takes less memory.
+            overlap: how many pixels neighbouring tiles share; more sees more of the surroundings.
+            on_tile: is called with the number of tiles done and of all tiles.
+
+        Returns:
+            An array of the same type and convention, ``scale`` times as large; alpha is not enhanced.
+
+        Raises:
+            UserError: an array of another kind, values outside [0, 1], or grey for a colour model and the reverse.
+        """
+        shape, kind = array.shape, array.dtype
+        if array.ndim not in (2, 3) or (array.ndim == 3 and shape[2] not in (1, 2, 3, 4)) or 0 in shape:
+            raise UserError(
+                f"array: expected (height, width) or (height, width, 1 to 4), found {shape}; give one image at a time"
+            )
+        is_float = np.issubdtype(kind, np.floating)
+        if not is_float and kind not in (np.uint8, np.uint16):
+            raise UserError(f"array: expected uint8, uint16 or floating point in [0, 1], found {kind}; convert it")
+        if is_float and not (array.min() >= 0 and array.max() <= 1):  # written so that it refuses nan as well
+            raise UserError(
+                f"array: expected values in [0, 1], found {array.min():g} to {array.max():g}; scale them first"
+            )
+        pixels = array.reshape(*shape[:2], -1).astype(np.float32 if is_float else kind, copy=False)
+        colours = pixels.shape[2] - (pixels.shape[2] in (2, 4))
+        enhanced = self._enhance_pixels(pixels[..., :colours], channels, tile, overlap, on_tile)
+        if colours < pixels.shape[2]:
+            alpha = self.enlarge(pixels[..., colours])
+            enhanced = np.concatenate([enhanced, alpha[..., np.newaxis]], axis=2)
+        return enhanced.reshape(*enhanced.shape[:2], *shape[2:]).astype(kind, copy=False)
+
+    def enhance_image(
+        self,
+        image: Image,
+        *,
+        channels: Channels = "match",
+        tile: int = 512,
+        overlap: int = 32,
+        on_tile: Callable[[int, int], None] | None = None,
+    ) -> Image:
+        """Enhance what was read from a file: as ``enhance``; alpha and all that is kept pass through.
+
+        Raises:
+            UserError: a grey image for a colour model or the reverse, with ``channels="match"``.
+        """
+        pixels = self._enhance_pixels(image.pixels, channels, tile, overlap, on_tile)
+        return image.with_pixels(pixels, None if image.alpha is None else self.enlarge(image.alpha))
+
+    def enlarge(self, alpha: NDArray[Any]) -> NDArray[Any]:
+        """Bring an alpha channel (H, W) to the size of the enhanced image, bilinearly; the same if ``scale`` is 1."""
+        if self.scale == 1:
+            return alpha
+        values = torch.from_numpy(alpha.astype(np.float32))[None, None]
+        large = torch.nn.functional.interpolate(values, scale_factor=self.scale, mode="bilinear")[0, 0].numpy()
+        return (large if np.issubdtype(alpha.dtype, np.floating) else large.round()).astype(alpha.dtype)
+
+    def _enhance_pixels(
+        self,
+        pixels: NDArray[Any],
+        channels: Channels,
+        tile: int,
+        overlap: int,
+        on_tile: Callable[[int, int], None] | None,
+    ) -> NDArray[Any]:
+        given = pixels.shape[2]
+        if channels not in ("match", "each"):
+            raise UserError(f"channels: expected match or each, found {channels!r}")
+        if given != self.channels and channels == "match":
+            raise UserError(
+                f"{self.name} is a {_NAMES[self.channels]} model, expected a {_NAMES[self.channels]} image, "
+                f"found a {_NAMES[given]} one; --channels each enhances each channel by itself"
+            )
+        enhancer = self.enhancer
+        if given == 1 and self.channels == 3:
+            enhancer = _Replicated(enhancer)
+        elif given == 3 and self.channels == 1:
+            enhancer = _ChannelByChannel(enhancer)
+        return enhance_tiles(
+            enhancer,
+            pixels,
+            scale=self.scale,
+            tile=tile,
+            overlap=overlap,
+            device=self.device,
+            on_tile=on_tile,
+        )
+
+
+class _Replicated(torch.nn.Module):
+    """A colour enhancer for grey images: (N, 1, H, W) to the same."""
+
+    def __init__(self, enhancer: torch.nn.Module) -> None:
+        super().__init__()
+        self.enhancer = enhancer
+
+    def forward(self, grey: torch.Tensor) -> torch.Tensor:
+        enhanced: torch.Tensor = self.enhancer(grey.expand(-1, 3, -1, -1))
+        return enhanced.mean(dim=1, keepdim=True)
+
+
+class _ChannelByChannel(torch.nn.Module):
+    """A grey enhancer for colour images: (N, C, H, W) to the same."""
+
+    def __init__(self, enhancer: torch.nn.Module) -> None:
+        super().__init__()
+        self.enhancer = enhancer
+
+    def forward(self, colours: torch.Tensor) -> torch.Tensor:
+        # one after the other: a batch of them would take as much more memory
+        channels = range(colours.shape[1])
+        return torch.cat([self.enhancer(colours[:, channel : channel + 1]) for channel in channels], dim=1)

@@ -1,0 +1,134 @@
+"""The images of a run: loaders of training batches, and validation."""
+
+from __future__ import annotations
+
+import math
+import time
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from gradprom.datasets.augment import Augment
+from gradprom.datasets.loader import Batch, Loader, PixelCache, test_key
+from gradprom.datasets.sample import Dataset, Sample
+from gradprom.degradations import GaussianNoise, degrade, degrade_batch
+from gradprom.errors import UserError
+from gradprom.measures import psnr
+from gradprom.training.config import Config
+
+# validation images are looked at often: a corner of a huge one is enough
+VALIDATION_SIZE = 512
+
+
+def build_degradation(config: Config) -> GaussianNoise:
+    """The degradation that a configuration names."""
+    return GaussianNoise(config.degradation.sigma)
+
+
+def stage_seed(seed: int, stage: str) -> int:
+    """A seed for each stage of a run, so that none repeats another's random numbers."""
+    return int(np.random.SeedSequence([seed, zlib.crc32(stage.encode())]).generate_state(1)[0])
+
+
+class RunData:
+    """The dataset of a run with validation images held out, its pixels cached, and the degradation.
+
+    Raises:
+        UserError: there are too few training images.
+    """
+
+    def __init__(self, config: Config, dataset: Dataset, *, rank: int = 0, world: int = 1) -> None:
+        held = config.dataset.validation_images
+        if len(dataset.train) <= held:
+            raise UserError(
+                f"dataset {dataset.name!r} has {len(dataset.train)} training images, of which "
+                f"dataset.validation_images holds out {held}: give more images, or hold out fewer"
+            )
+        order = np.random.default_rng([config.dataset.split_seed, 1]).permutation(len(dataset.train))
+        self.validation = [dataset.train[i] for i in sorted(order[:held])]
+        self.training = [dataset.train[i] for i in sorted(order[held:])]
+        self.dataset = dataset
+        self.degradation = build_degradation(config)
+        self.cache = PixelCache(int(config.training.cache_gb * 2**30))
+        self._config = config
+        self._rank, self._world = rank, world
+
+    def loader(self, stage: str) -> Loader:
+        """The training batches of a stage; the same (seed, stage, step) always gives the same batch."""
+        training = self._config.training
+        return Loader(
+            self.training,
+            channels=self.dataset.channels,
+            batch_size=training.batch_size,
+            size=training.size,
+            view=training.view,
+            seed=stage_seed(training.seed, stage),
+            augment=Augment(rotate_probability=training.rotate) if training.augment else None,
+            rank=self._rank,
+            world=self._world,
+            cache=self.cache,
+        )
+
+    def validation_pair(self, sample: Sample) -> tuple[Tensor, Tensor]:
+        """A degraded and a clean validation image, shape (1, C, H, W) in [0, 1]."""
+        pixels = self.cache.get(sample, self.dataset.channels)[0]
+        pixels = pixels[:VALIDATION_SIZE, :VALIDATION_SIZE]
+        clean = torch.from_numpy(pixels.astype(np.float32) / np.iinfo(pixels.dtype).max).permute(2, 0, 1)
+        key = test_key(sample.id, self._config.training.seed)
+        return degrade(self.degradation, clean, key)[None], clean[None]
+
+    def validate(
+        self, enhancer: nn.Module, device: torch.device, autocast: Callable[[], AbstractContextManager[Any]]
+    ) -> float:
+        """Mean PSNR in dB of the enhanced validation images."""
+        was_training = enhancer.training
+        enhancer.eval()
+        values = []
+        with torch.inference_mode():
+            for sample in self.validation:
+                degraded, clean = self.validation_pair(sample)
+                with autocast():
+                    enhanced = enhancer(degraded.to(device, memory_format=torch.channels_last))
+                values.append(psnr(enhanced.float().cpu(), clean).item())
+        enhancer.train(was_training)
+        return math.fsum(values) / len(values)
+
+
+class TimedBatches:
+    """Batches with their degraded images, and the share of time that was spent waiting for them."""
+
+    def __init__(self, data: RunData, loader: Loader, start: int, stop: int, device: torch.device) -> None:
+        self._batches = loader.iterate(start, stop)
+        self._degradation = data.degradation
+        self._device = device
+        self._waited = 0.0
+        self._since = time.perf_counter()
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor, dict[str, Tensor]]]:
+        """Degraded and clean images, (N, C, H, W), and the truths by task."""
+        while True:
+            began = time.perf_counter()
+            batch = next(self._batches, None)
+            if batch is None:
+                return
+            ready = self._prepare(batch)
+            self._waited += time.perf_counter() - began
+            yield ready
+
+    def _prepare(self, batch: Batch) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+        degraded = degrade_batch(self._degradation, batch.clean, batch.keys)
+        truths = {"diagnosis": batch.label, "segmentation": batch.mask}
+        images = (x.to(self._device, memory_format=torch.channels_last) for x in (degraded, batch.clean))
+        return *images, {task: t.to(self._device) for task, t in truths.items() if t is not None}
+
+    def share(self) -> float:
+        """Waiting time over all time since the last call."""
+        now = time.perf_counter()
+        share = self._waited / max(now - self._since, 1e-9)
+        self._waited, self._since = 0.0, now
+        return share

@@ -1,0 +1,287 @@
+"""The loop: one stage of training after another, each resumable at any step."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from rich.text import Text
+from torch import nn
+
+from gradprom.errors import UserError
+from gradprom.promotion import Step
+from gradprom.training.checkpoint import Checkpoint, save_checkpoint
+from gradprom.training.config import Config, StageConfig
+from gradprom.training.data import RunData, TimedBatches, stage_seed
+from gradprom.training.logs import Logs
+from gradprom.weights import read_weights, save_weights
+
+LOG_EVERY = 25
+FIRST_CHECKPOINT = 10
+
+StepFunction = Callable[[torch.Tensor, torch.Tensor, dict[str, torch.Tensor]], Step]
+
+
+@dataclass
+class Stage:
+    """One stage of a run.
+
+    Attributes:
+        name: warmup, pretrain_TASK or cascade.
+        label: for the progress bar.
+        config: steps, learning rate, schedule.
+        trained: names of the models whose parameters the optimizer holds.
+        make_step: builds the step, once the models stand as they are when the stage begins.
+        shared: file where its result is kept for other runs, or None.
+    """
+
+    name: str
+    label: str
+    config: StageConfig
+    trained: list[str]
+    make_step: Callable[[], StepFunction]
+    shared: Path | None = None
+
+
+@dataclass
+class Runtime:
+    """The machine as the loop sees it.
+
+    Attributes:
+        device: of models and batches.
+        autocast: context for forward passes.
+        scaler: for 16-mixed, otherwise None.
+        is_main: whether this process writes files.
+        barrier: waits for all processes.
+    """
+
+    device: torch.device
+    autocast: Callable[[], AbstractContextManager[Any]]
+    scaler: torch.amp.GradScaler | None
+    is_main: bool = True
+    barrier: Callable[[], None] = lambda: None
+
+
+@dataclass
+class Trainer:
+    """Runs the stages.
+
+    Attributes:
+        config, folder, data, models, runtime: of the run.
+        stages: in order.
+        position: where the run stands; a fresh checkpoint or one that was read.
+        progress: shows it.
+    """
+
+    config: Config
+    folder: Path
+    data: RunData
+    models: dict[str, nn.Module]
+    stages: list[Stage]
+    runtime: Runtime
+    logs: Logs | None
+    progress: Progress
+    position: Checkpoint = field(default_factory=Checkpoint)
+
+    def run(self) -> None:
+        """Run all stages from the position on."""
+        total = sum(stage.config.steps for stage in self.stages)
+        bar = self.progress.add_task("training", total=total, figures="")
+        for index, stage in enumerate(self.stages):
+            if index < self.position.stage:
+                self.progress.advance(bar, stage.config.steps)
+                continue
+            self.progress.update(bar, description=stage.label)
+            fresh = index > self.position.stage or not self.position.step
+            if fresh and stage.shared is not None and stage.shared.exists():
+                for name in stage.trained:
+                    self.models[name].load_state_dict(read_weights(stage.shared))
+                self.progress.advance(bar, stage.config.steps)
+            else:
+                self._run_stage(index, stage, bar)
+                if stage.shared is not None and self.runtime.is_main:
+                    save_weights(stage.shared, self.models[stage.trained[0]].state_dict())
+            self.position = Checkpoint(stage=index + 1, seconds=self.position.seconds)
+            self._save({})
+            self.runtime.barrier()
+
+    def _run_stage(self, index: int, stage: Stage, bar: Any) -> None:
+        step_of = stage.make_step()
+        references = getattr(step_of, "references", {})
+        held = self.models | {f"reference_{task}": module for task, module in references.items()}
+        optimizer = torch.optim.Adam(
+            [p for name in stage.trained for p in self.models[name].parameters()],
+            lr=stage.config.learning_rate,
+            fused=self.runtime.device.type in ("cpu", "cuda"),
+        )
+        scaler = self.runtime.scaler
+        if self.position.stage == index and self.position.step:
+            for name, state in self.position.models.items():
+                held[name].load_state_dict(state)
+            optimizer.load_state_dict(self.position.optimizer)
+            if scaler is not None:
+                scaler.load_state_dict(self.position.scaler)
+        else:
+            self.position = Checkpoint(stage=index, seconds=self.position.seconds)
+        position = self.position
+        self.progress.advance(bar, position.step)
+        before = sum(s.config.steps for s in self.stages[:index])
+        seed = stage_seed(self.config.training.seed, f"{stage.name}-model")
+        batches = TimedBatches(
+            self.data, self.data.loader(stage.name), position.step, stage.config.steps, self.runtime.device
+        )
+        meter = _Meter(self.config.training.batch_size)
+        began = time.perf_counter() - position.seconds
+
+        def save() -> None:
+            position.seconds = time.perf_counter() - began
+            position.models = {name: module.state_dict() for name, module in held.items()}
+            position.optimizer = optimizer.state_dict()
+            position.scaler = scaler.state_dict() if scaler is not None else {}
+            self._save(held)
+
+        try:
+            for degraded, clean, truths in batches:
+                torch.manual_seed(seed + position.step)  # for dropout and the like
+                rate = _learning_rate(stage.config, position.step)
+                for group in optimizer.param_groups:
+                    group["lr"] = rate
+                optimizer.zero_grad(set_to_none=True)
+                record = step_of(degraded, clean, truths)
+                self._guard(record, stage)
+                if not record.skipped:
+                    _optimize(optimizer, scaler)
+                position.step += 1
+                meter.add(record)
+                self._report(stage, before, record, meter, batches, rate, bar)
+                if position.step == FIRST_CHECKPOINT or position.step % self.config.training.checkpoint_every == 0:
+                    save()
+        except KeyboardInterrupt:
+            save()
+            raise
+        position.seconds = time.perf_counter() - began
+
+    def _guard(self, record: Step, stage: Stage) -> None:
+        position = self.position
+        position.skipped = position.skipped + 1 if record.skipped else 0
+        if position.skipped >= self.config.training.max_skipped:
+            raise UserError(
+                f"training stopped at step {position.step + 1} of the {stage.label}: its main loss or that loss's "
+                f"gradient was not finite for {position.skipped} steps in a row, the last loss was {record.main_loss}: "
+                "lower the learning rate or use precision 32-true"
+            )
+
+    def _report(
+        self, stage: Stage, before: int, record: Step, meter: _Meter, batches: TimedBatches, rate: float, bar: Any
+    ) -> None:
+        training, step = self.config.training, self.position.step
+        last = step == stage.config.steps
+        row: dict[str, Any] = {}
+        if step % LOG_EVERY == 0 or last:
+            row = meter.row() | {"learning_rate": rate, "data_share": batches.share()}
+        if "enhancer" in stage.trained and (step % training.validate_every == 0 or last):
+            value = self.data.validate(self.models["enhancer"], self.runtime.device, self.runtime.autocast)
+            meter.validation = row["validation_psnr"] = value
+            batches.share()  # the time of a validation is not waiting for data, nor is it training
+            meter.restart()
+        self.progress.update(bar, advance=1, figures=meter.figures())
+        if self.logs is None:
+            return
+        if stage.name == "cascade" and record.losses:
+            self.logs.promotion(before + step, step, record)
+        if row:
+            self.logs.metrics(before + step, {"stage": stage.name, "step": step} | row)
+
+    def _save(self, held: dict[str, nn.Module]) -> None:
+        """Between stages the models are kept too: the next stage starts from them."""
+        if not self.runtime.is_main or self.logs is None:
+            return
+        if not held:
+            self.position.models = {name: module.state_dict() for name, module in self.models.items()}
+        self.position.log_sizes = self.logs.sizes()
+        save_checkpoint(self.folder, self.position)
+
+
+class _Meter:
+    """Running figures between two rows of the log."""
+
+    def __init__(self, batch_size: int) -> None:
+        self._batch_size = batch_size
+        self.validation = math.nan
+        self._promotion: float | None = None
+        self._smooth = math.nan
+        self.restart()
+
+    def restart(self) -> None:
+        self._losses: list[float] = []
+        self._began = time.perf_counter()
+
+    def add(self, record: Step) -> None:
+        self._losses.append(record.main_loss)
+        self._smooth = record.main_loss if math.isnan(self._smooth) else 0.95 * self._smooth + 0.05 * record.main_loss
+        if record.promoted:
+            share = sum(record.promoted.values()) / len(record.promoted)
+            self._promotion = share if self._promotion is None else 0.98 * self._promotion + 0.02 * share
+
+    def row(self) -> dict[str, float]:
+        seconds = max(time.perf_counter() - self._began, 1e-9)
+        row = {"loss": math.fsum(self._losses) / len(self._losses)} if self._losses else {}
+        row["images_per_second"] = len(self._losses) * self._batch_size / seconds
+        self.restart()
+        return row
+
+    def figures(self) -> str:
+        text = f"loss {self._smooth:.3g}"
+        if not math.isnan(self.validation):
+            text += f"  validation {self.validation:.2f} dB"
+        return text if self._promotion is None else f"{text}  promoted {self._promotion:.0%}"
+
+
+class _Figures(ProgressColumn):
+    """Loss, validation and promotion rate; empty for tasks that have none, such as reading images."""
+
+    def render(self, task: Task) -> Text:
+        return Text(task.fields.get("figures", ""))
+
+
+def make_progress() -> Progress:
+    """A progress bar on the error stream, so that the output stays clean."""
+    from rich.console import Console
+
+    return Progress(
+        TextColumn("[bold]{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        _Figures(),
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+    )
+
+
+def _learning_rate(config: StageConfig, step: int) -> float:
+    if config.schedule == "constant":
+        return config.learning_rate
+    return config.learning_rate * (1 + math.cos(math.pi * step / config.steps)) / 2
+
+
+def _optimize(optimizer: torch.optim.Optimizer, scaler: torch.amp.GradScaler | None) -> None:
+    if scaler is None:
+        optimizer.step()
+    else:
+        scaler.step(optimizer)
+        scaler.update()

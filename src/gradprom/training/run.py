@@ -1,0 +1,294 @@
+"""Training a run from its configuration, and going on with one."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import nn
+
+from gradprom._files import atomic_path
+from gradprom._process import tune_malloc
+from gradprom.datasets import load_dataset
+from gradprom.datasets.sample import Dataset
+from gradprom.enhancers import build_enhancer
+from gradprom.promotion import average_over_processes
+from gradprom.recognizers import build_recognizer
+from gradprom.strategies import STRATEGIES, CascadeStep, EnhancerStep, RecognizerStep
+from gradprom.training.checkpoint import read_checkpoint
+from gradprom.training.config import Config, TrainingConfig, check, stage_key
+from gradprom.training.data import RunData, stage_seed
+from gradprom.training.folder import ENHANCER, RunRecord, create_folder, read_config, versions, write_record
+from gradprom.training.logs import Logs
+from gradprom.training.loop import Runtime, Stage, Trainer, make_progress
+from gradprom.weights import save_weights
+
+
+def train(
+    config: Config,
+    output: str | Path,
+    *,
+    enhancer: nn.Module | None = None,
+    recognizers: Mapping[str, nn.Module] | None = None,
+    overwrite: bool = False,
+) -> Path:
+    """Train a run: the enhancer's warm-up, the recognizers' pretraining on clean images, then the strategy's cascade.
+
+    Args:
+        config: the run.
+        output: its folder, to be made.
+        enhancer: a model of one's own in place of the configured one, (N, C, H, W) in [0, 1] to the same.
+        recognizers: models of one's own, by task (``diagnosis``: logits (N, K); ``segmentation``: logits (N, K, H, W)).
+        overwrite: replace an earlier run of that name.
+
+    Returns:
+        The run folder: ``config.yaml``, ``run.json``, weights, ``checkpoint.pt``, ``metrics.csv``, ``promotion.csv``,
+        ``tensorboard/`` and ``preview.png``.
+
+    Raises:
+        UserError: something in the configuration or the data is not as it must be.
+    """
+    check(config)
+    folder = Path(output)
+    dataset = _load(config)
+    create_folder(folder, config, overwrite=overwrite)
+    return _run(config, folder, dataset, enhancer, recognizers)
+
+
+def resume(
+    folder: str | Path, *, enhancer: nn.Module | None = None, recognizers: Mapping[str, nn.Module] | None = None
+) -> Path:
+    """Go on with a run from its last checkpoint, to the same result as if it had never stopped.
+
+    That holds bit for bit on the same machine, with the same versions and number of threads.
+
+    Raises:
+        UserError: the folder is not a run folder, or its checkpoint is damaged.
+    """
+    folder = Path(folder)
+    config = read_config(folder)
+    return _run(config, folder, _load(config), enhancer, recognizers)
+
+
+def _load(config: Config) -> Dataset:
+    d = config.dataset
+    return load_dataset(d.name, d.root, channels=d.channels, test_fraction=d.test_fraction, split_seed=d.split_seed)
+
+
+def _run(
+    config: Config,
+    folder: Path,
+    dataset: Dataset,
+    enhancer: nn.Module | None,
+    recognizers: Mapping[str, nn.Module] | None,
+) -> Path:
+    tune_malloc()
+    precision = _precision(config.training)
+    fabric = _fabric(config.training, precision)
+    runtime = Runtime(
+        device=fabric.device,
+        autocast=fabric.autocast,
+        scaler=torch.amp.GradScaler(fabric.device.type) if precision == "16-mixed" else None,
+        is_main=fabric.is_global_zero,
+        barrier=fabric.barrier,
+    )
+    data = RunData(config, dataset, rank=fabric.global_rank, world=fabric.world_size)
+    models = _models(config, dataset, enhancer, recognizers)
+    own_models = enhancer is not None or recognizers is not None
+    for model in models.values():
+        model.to(runtime.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    stages = _stages(config, models, runtime, shared=not own_models, distributed=fabric.world_size > 1)
+    position = read_checkpoint(folder)
+    if position is not None:
+        for name, state in position.models.items():
+            if name in models:
+                models[name].load_state_dict(state)
+    logs = None
+    if runtime.is_main:
+        done = sum(s.config.steps for s in stages[: position.stage]) + position.step if position else 0
+        logs = Logs(folder, list(config.tasks), position.log_sizes if position else None, done)
+    record = _record(config, data, runtime)
+    if runtime.is_main:
+        write_record(folder, record)
+    with make_progress() as progress:
+        data.cache.preload(data.training, dataset.channels, progress)
+        trainer = Trainer(config, folder, data, models, stages, runtime, logs, progress)
+        if position is not None:
+            trainer.position = position
+        try:
+            trainer.run()
+        finally:
+            if logs is not None:
+                logs.close()
+    if runtime.is_main:
+        _finish(config, folder, models, data, runtime)
+        record.seconds, record.finished = round(trainer.position.seconds, 1), True
+        write_record(folder, record)
+    runtime.barrier()
+    return folder
+
+
+def _fabric(training: TrainingConfig, precision: str) -> Any:
+    from lightning_fabric import Fabric
+
+    strategy = "ddp" if training.devices > 1 else "auto"
+    fabric = Fabric(accelerator=training.accelerator, devices=training.devices, precision=precision, strategy=strategy)
+    fabric.launch()
+    return fabric
+
+
+def _precision(training: TrainingConfig) -> str:
+    if training.precision != "auto":
+        return training.precision
+    return "bf16-mixed" if _has_bf16(training.accelerator) else "32-true"
+
+
+def _has_bf16(accelerator: str) -> bool:
+    """Whether bfloat16 is faster than float32 here."""
+    if accelerator in ("auto", "cuda") and torch.cuda.is_available():
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    cpuinfo = Path("/proc/cpuinfo")
+    flags = cpuinfo.read_text() if cpuinfo.exists() else ""
+    return accelerator in ("auto", "cpu") and ("avx512_bf16" in flags or "amx_bf16" in flags)
+
+
+def _models(
+    config: Config, dataset: Dataset, enhancer: nn.Module | None, recognizers: Mapping[str, nn.Module] | None
+) -> dict[str, nn.Module]:
+    """All models of the run, each initialised from a seed of its own, so that strategies share their beginnings."""
+    strategy, seed = STRATEGIES[config.strategy], config.training.seed
+    models: dict[str, nn.Module] = {}
+    if strategy.enhancer:
+        torch.manual_seed(stage_seed(seed, "enhancer"))
+        models["enhancer"] = enhancer if enhancer is not None else build_enhancer(config.enhancer, dataset.channels)
+    if strategy.recognizer:
+        for task, recognizer in config.tasks.items():
+            torch.manual_seed(stage_seed(seed, task))
+            given = (recognizers or {}).get(task)
+            models[task] = given if given is not None else build_recognizer(task, recognizer, dataset)
+    return models
+
+
+def _stages(
+    config: Config, models: dict[str, nn.Module], runtime: Runtime, *, shared: bool, distributed: bool
+) -> list[Stage]:
+    training, strategy = config.training, STRATEGIES[config.strategy]
+    common: dict[str, Any] = {
+        "autocast": runtime.autocast,
+        "reduce": average_over_processes if distributed else None,
+        "scaler": runtime.scaler,
+    }
+    # compiled lazily, at the first call; gradients of both losses pass through one graph, so it must be kept
+    if training.compile:
+        import torch._functorch.config
+
+        torch._functorch.config.donated_buffer = False
+    callables = {name: torch.compile(model) if training.compile else model for name, model in models.items()}
+    tasks = [task for task in config.tasks if task in models]
+    recognizers = {task: callables[task] for task in tasks}
+
+    def keep(stage: Literal["warmup", "pretrain"], task: str | None = None) -> Path | None:
+        if training.stages is None or not shared:
+            return None
+        return Path(training.stages) / f"{stage_key(config, stage, task)}.safetensors"
+
+    stages = []
+    if strategy.enhancer:
+        stages.append(
+            Stage(
+                "warmup",
+                "warm-up of the enhancer",
+                training.warmup,
+                ["enhancer"],
+                partial(EnhancerStep, callables["enhancer"], loss=training.enhancement_loss, **common),
+                keep("warmup"),
+            )
+        )
+    stages += [
+        Stage(
+            f"pretrain_{task}",
+            f"pretraining for {task}",
+            training.pretrain,
+            [task],
+            partial(RecognizerStep, {task: callables[task]}, on="clean", **common),
+            keep("pretrain", task),
+        )
+        for task in tasks
+    ]
+
+    def cascade() -> Any:
+        if config.strategy == "enhancer_only":
+            return EnhancerStep(callables["enhancer"], loss=training.enhancement_loss, **common)
+        if config.strategy == "recognizer_only":
+            return RecognizerStep(recognizers, on="degraded", **common)
+        return CascadeStep(
+            config.strategy,
+            callables["enhancer"],
+            recognizers,
+            supervision=config.supervision,
+            target=training.target,
+            weight=config.promotion.weight,
+            gate=config.promotion.gate,
+            combine=config.promotion.combine,
+            max_ratio=config.promotion.max_ratio,
+            enhancement=training.enhancement_loss,
+            consistency=training.consistency_loss,
+            **common,
+        )
+
+    trained = (["enhancer"] if strategy.enhancer else []) + (tasks if strategy.trains_recognizer else [])
+    stages.append(Stage("cascade", config.strategy, training.cascade, trained, cascade))
+    return [stage for stage in stages if stage.config.steps]
+
+
+def _record(config: Config, data: RunData, runtime: Runtime) -> RunRecord:
+    dataset = data.dataset
+    return RunRecord(
+        dataset=dataset.name,
+        channels=dataset.channels,
+        classes=list(dataset.classes),
+        mask_classes=list(dataset.mask_classes),
+        training_images=len(data.training),
+        validation_images=len(data.validation),
+        test_images=len(dataset.test),
+        seed=config.training.seed,
+        device=str(runtime.device),
+        threads=torch.get_num_threads(),
+        started=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        versions=versions(),
+    )
+
+
+def _finish(config: Config, folder: Path, models: dict[str, nn.Module], data: RunData, runtime: Runtime) -> None:
+    """Weights and a picture to look at."""
+    if "enhancer" in models:
+        _write_preview(folder / "preview.png", models["enhancer"], data, runtime)
+        save_weights(folder / ENHANCER, models["enhancer"].state_dict())
+    tasks = [task for task in config.tasks if task in models]
+    for task in tasks:
+        name = "recognizer" if len(tasks) == 1 else task
+        save_weights(folder / f"{name}.safetensors", models[task].state_dict())
+
+
+def _write_preview(path: Path, enhancer: nn.Module, data: RunData, runtime: Runtime) -> None:
+    """Degraded, enhanced and clean, side by side: the first validation image."""
+    from PIL import Image
+
+    degraded, clean = data.validation_pair(data.validation[0])
+    enhancer.eval()
+    with torch.inference_mode(), runtime.autocast():
+        enhanced = enhancer(degraded.to(runtime.device)).float().cpu()
+    strip = torch.cat([degraded, enhanced.clamp(0, 1), clean], dim=3)[0].permute(1, 2, 0)
+    pixels = (strip.numpy() * 255).round().astype(np.uint8)
+    with atomic_path(path) as temporary:
+        Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels).save(temporary, format="PNG")
+
+
+def recognizer_names(config: Config) -> list[str]:
+    """The tasks that a run of this configuration has recognizers for."""
+    return list(config.tasks) if STRATEGIES[config.strategy].recognizer else []

@@ -1,0 +1,279 @@
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import imagecodecs
+import numpy as np
+import pytest
+import tifffile
+import torch
+from PIL import Image as PilImage
+from PIL import ImageCms
+from torch import nn
+
+from gradprom.errors import PartialFailureError, UserError
+from gradprom.images import Image, write_image
+from gradprom.inference import files
+from gradprom.inference.files import enhance_files
+from gradprom.inference.model import Model
+
+PROFILE = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+GREY = Model(nn.Identity(), channels=1)
+COLOUR = Model(nn.Identity(), channels=3)
+
+
+def noise(*shape: int, dtype: Any = np.uint8) -> np.ndarray:
+    return np.random.default_rng(0).integers(0, np.iinfo(dtype).max, shape, dtype, endpoint=True)
+
+
+def put(path: Path, *shape: int) -> Path:
+    write_image(path, Image(noise(*(shape or (6, 8, 1)))))
+    return path
+
+
+def below(folder: Path) -> list[str]:
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+
+
+@pytest.mark.parametrize("suffix", ["png", "tif"])
+@pytest.mark.parametrize("count", [1, 2, 3, 4])
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_every_bit_survives_the_identity(tmp_path: Path, suffix: str, count: int, dtype: Any) -> None:
+    samples = noise(70, 90, count, dtype=dtype)
+    path = tmp_path / f"a.{suffix}"
+    if suffix == "png":
+        path.write_bytes(imagecodecs.png_encode(samples))
+    else:
+        tifffile.imwrite(
+            path,
+            samples if count > 1 else samples[..., 0],
+            photometric="rgb" if count > 2 else "minisblack",
+            planarconfig="contig" if count > 1 else None,
+            extrasamples=["unassalpha"] if count in (2, 4) else None,
+        )
+    model = GREY if count < 3 else COLOUR
+    done = enhance_files(model, [path], tmp_path / "out", tile=64, overlap=16)
+    assert done.written == (tmp_path / "out" / path.name,)
+    data = done.written[0].read_bytes()
+    written = imagecodecs.png_decode(data) if suffix == "png" else tifffile.imread(done.written[0])
+    assert written.dtype == dtype
+    np.testing.assert_array_equal(written.reshape(samples.shape), samples)
+
+
+def test_orientation_and_profile_are_kept(tmp_path: Path) -> None:
+    exif = PilImage.Exif()
+    exif[274] = 6
+    (tmp_path / "in").mkdir()
+    for name in ("a.png", "a.jpg", "a.tif"):
+        PilImage.fromarray(noise(6, 8, 3)).save(tmp_path / "in" / name, exif=exif, icc_profile=PROFILE)
+    done = enhance_files(COLOUR, [tmp_path / "in"], tmp_path / "out")
+    assert below(tmp_path / "out") == ["a.jpg", "a.png", "a.tif"]
+    for path in done.written:
+        with PilImage.open(path) as written, PilImage.open(tmp_path / "in" / path.name) as source:
+            assert written.size == source.size
+            assert written.getexif()[274] == 6
+            assert written.info["icc_profile"] == PROFILE
+
+
+def test_folders_keep_their_structure(tmp_path: Path) -> None:
+    source = tmp_path / "mes images é"
+    for name in ("a b.png", "x/ü.TIFF", "x/y/c.jpeg", ".hidden/d.png", ".e.png"):
+        put(source / name)
+    (source / "notes.txt").write_text("no image")
+    (source / "x" / "labels.csv").write_text("a,b")
+    alone = put(tmp_path / "alone.png")
+    done = enhance_files(GREY, [str(source), alone], tmp_path / "out")
+    assert below(tmp_path / "out") == ["a b.png", "alone.png", "x/y/c.jpeg", "x/ü.TIFF"]
+    assert (len(done.written), done.existing, done.passed_over) == (4, 0, 3)
+
+
+def test_a_jpeg_named_png_becomes_a_png(tmp_path: Path) -> None:
+    exif = PilImage.Exif()
+    exif[274] = 6
+    PilImage.fromarray(noise(6, 8, 3)).save(tmp_path / "a.jpg", exif=exif, icc_profile=PROFILE)
+    (tmp_path / "a.jpg").rename(tmp_path / "a.png")
+    (path,) = enhance_files(COLOUR, [tmp_path / "a.png"], tmp_path / "out").written
+    with PilImage.open(tmp_path / "a.png") as source, PilImage.open(path) as written:
+        assert (source.format, written.format) == ("JPEG", "PNG")
+        np.testing.assert_array_equal(np.asarray(written), np.asarray(source))
+        assert written.getexif()[274] == 6
+        assert written.info["icc_profile"] == PROFILE
+
+
+def test_enlarged(tmp_path: Path) -> None:
+    put(tmp_path / "a.png", 5, 7, 3)
+    model = Model(nn.Upsample(scale_factor=2), channels=3, scale=2)
+    (path,) = enhance_files(model, [tmp_path / "a.png"], tmp_path / "out").written
+    np.testing.assert_array_equal(np.asarray(PilImage.open(path)), noise(5, 7, 3).repeat(2, 0).repeat(2, 1))
+
+
+def test_an_output_within_the_input_is_not_read(tmp_path: Path) -> None:
+    put(tmp_path / "a.png")
+    out = tmp_path / "deep" / "out"
+    enhance_files(GREY, [tmp_path], out)
+    done = enhance_files(GREY, [tmp_path], out, overwrite=True)
+    assert below(tmp_path) == ["a.png", "deep/out/a.png"]
+    assert len(done.written) == 1
+
+
+def test_one_file_named_twice_is_done_once(tmp_path: Path) -> None:
+    path = put(tmp_path / "in" / "a.png")
+    assert len(enhance_files(GREY, [path, tmp_path / "in", path], tmp_path / "out").written) == 1
+
+
+def test_existing_outputs(tmp_path: Path) -> None:
+    for name in "abc":
+        put(tmp_path / "in" / f"{name}.png")
+    out = tmp_path / "out"
+    out.mkdir()
+    for name in "bc":
+        (out / f"{name}.png").write_text("old")
+    with pytest.raises(UserError) as caught:
+        enhance_files(GREY, [tmp_path / "in"], out)
+    assert str(caught.value) == (
+        f"{out / 'b.png'}: expected nothing there, found a file (2 of 3 outputs exist); "
+        "use --overwrite, --skip-existing or another output folder"
+    )
+    assert below(out) == ["b.png", "c.png"]
+    done = enhance_files(GREY, [tmp_path / "in"], out, skip_existing=True)
+    assert ([path.name for path in done.written], done.existing) == (["a.png"], 2)
+    assert (out / "b.png").read_text() == "old"
+    assert enhance_files(GREY, [tmp_path / "in"], out, skip_existing=True).written == ()
+    assert len(enhance_files(GREY, [tmp_path / "in"], out, overwrite=True).written) == 3
+    assert (out / "b.png").read_bytes().startswith(b"\x89PNG")
+    with pytest.raises(UserError, match="at most one of --overwrite and --skip-existing"):
+        enhance_files(GREY, [tmp_path / "in"], out, overwrite=True, skip_existing=True)
+
+
+def test_refused_before_any_work(tmp_path: Path) -> None:
+    one, other = put(tmp_path / "one" / "a.png"), put(tmp_path / "other" / "a.png")
+    out, empty = tmp_path / "out", tmp_path / "empty"
+    empty.mkdir()
+    (empty / "notes.txt").write_text("")
+    cases: list[tuple[list[Path], Path, dict[str, Any], str]] = [
+        ([one, other], out, {}, f"{one} and {other} would both become {out / 'a.png'}; "),
+        ([one.parent, other.parent], out, {}, f"{one} and {other} would both become {out / 'a.png'}; "),
+        ([tmp_path / "none.png"], out, {}, f"{tmp_path / 'none.png'}: expected a file or a folder, found nothing; "),
+        ([one, tmp_path / "none"], out, {}, f"{tmp_path / 'none'}: expected a file or a folder, found nothing; "),
+        ([empty], out, {}, f"{empty}: expected images (.png, .jpg, .jpeg, .tif, .tiff), found none; "),
+        ([], out, {}, "no input: expected images"),
+        ([one], one.parent, {"overwrite": True}, f"{one}: the result of {one} would replace an input; "),
+        ([one.parent], one.parent, {"overwrite": True}, f"{one.parent}: the results would replace the inputs; "),
+        ([one], other, {}, f"{other}: expected a folder for the output, found a file; "),
+        ([one], other / "out", {}, f"{other / 'out'}: the output folder cannot be written to ("),
+        ([one], out, {"tile": 32, "overlap": 32}, "tile 32, overlap 32: expected"),
+    ]
+    for inputs, output, options, message in cases:
+        with pytest.raises(UserError) as caught:
+            enhance_files(GREY, inputs, output, **options)
+        assert str(caught.value).startswith(message)
+        assert caught.value.exit_code == 2
+    assert below(tmp_path) == ["empty/notes.txt", "one/a.png", "other/a.png"]
+    assert not out.exists()
+
+
+def test_an_output_that_is_a_link_to_an_input_is_refused(tmp_path: Path) -> None:
+    path = put(tmp_path / "in" / "a.png")
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "a.png").symlink_to(path)
+    with pytest.raises(UserError, match="would replace an input"):
+        enhance_files(GREY, [path], out, overwrite=True)
+
+
+def test_bad_files_are_reported_and_the_others_done(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source, out = tmp_path / "in", tmp_path / "out"
+    put(source / "a.png")
+    put(source / "z.tif")
+    put(source / "colour.png", 6, 8, 3)
+    put(source / "large.png", 20, 30, 1)
+    put(source / "whole.jpg")
+    data = (source / "whole.jpg").read_bytes()
+    (source / "cut.jpg").write_bytes(data[: len(data) // 2])
+    (source / "empty.png").touch()
+    (source / "gone.png").symlink_to(tmp_path / "nowhere")
+    shutil.copy(source / "a.png", source / "lying.jpg")
+    text = tmp_path / "notes.txt"
+    text.write_text("hello")
+    with pytest.raises(PartialFailureError) as caught:
+        enhance_files(GREY, [source, text], out, max_pixels=599)
+    assert caught.value.exit_code == 1
+    first, *lines = str(caught.value).splitlines()
+    assert first == f"7 of 10 images could not be enhanced; the other 3 are in {out}:"
+    reasons = dict(line.split(": ", 1) for line in lines)
+    for name, reason in {
+        "colour.png": "enhancer is a grey model, expected a grey image, found a colour one; --channels each",
+        "cut.jpg": "expected a whole JPEG file, found one that is cut short or corrupt; copy it again",
+        "empty.png": "expected a PNG, JPEG or TIFF image, found an empty file",
+        "gone.png": "there is no such file",
+        "large.png": "expected at most 599 pixels, found 30×20; ",
+        "lying.jpg": "expected a name that ends as its content, PNG, has it, found '.jpg'; rename it",
+    }.items():
+        assert reasons.pop(str(source / name)).startswith(reason)
+    assert reasons.pop(str(text)).startswith("expected a PNG, JPEG or TIFF image, found another kind of file")
+    assert reasons == {}
+    assert below(out) == ["a.png", "whole.jpg", "z.tif"]
+    assert capsys.readouterr().out == ""  # progress goes to stderr
+
+
+def test_when_all_fail(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_text("hello")
+    with pytest.raises(PartialFailureError) as caught:
+        enhance_files(GREY, [tmp_path / "a.png"], tmp_path / "out")
+    out = tmp_path / "out"
+    assert str(caught.value).startswith(f"1 of 1 images could not be enhanced; nothing was written to {out}:\n")
+    assert below(out) == []
+
+
+def test_each(tmp_path: Path) -> None:
+    put(tmp_path / "in" / "a.png", 6, 8, 3)
+    put(tmp_path / "in" / "b.png", 6, 8, 1)
+    done = enhance_files(GREY, [tmp_path / "in"], tmp_path / "out", channels="each")
+    np.testing.assert_array_equal(np.asarray(PilImage.open(done.written[0])), noise(6, 8, 3))
+    np.testing.assert_array_equal(np.asarray(PilImage.open(done.written[1])), noise(6, 8, 1)[..., 0])
+
+
+def test_a_full_disk_stops(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in "abc":
+        put(tmp_path / "in" / f"{name}.png")
+    write = files.write_image
+
+    def full(path: Path, image: Image) -> None:
+        if path.name == "a.png":
+            return write(path, image)
+        error = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        raise UserError(f"{path}: the file cannot be written ({error.strerror})") from error
+
+    monkeypatch.setattr(files, "write_image", full)
+    with pytest.raises(PartialFailureError) as caught:
+        enhance_files(GREY, [tmp_path / "in"], tmp_path / "out")
+    first, second, third = str(caught.value).splitlines()
+    assert first.startswith("2 of 3 images could not be enhanced; the other 1 are in")
+    assert "b.png" in second
+    assert "No space left on device" in second
+    assert third == f"{tmp_path / 'in' / 'c.png'}: not tried any more"
+
+
+def test_too_little_memory_for_one_image(tmp_path: Path) -> None:
+    class Hungry(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            if x.shape[-1] > 10:
+                raise torch.OutOfMemoryError("CUDA out of memory")
+            return x
+
+    put(tmp_path / "in" / "a.png", 4, 20, 1)
+    put(tmp_path / "in" / "b.png", 4, 5, 1)
+    with pytest.raises(PartialFailureError, match=r"1 of 2 images(.|\n)*a\.png: .*smaller --tile"):
+        enhance_files(Model(Hungry(), channels=1), [tmp_path / "in"], tmp_path / "out")
+    assert below(tmp_path / "out") == ["b.png"]
+
+
+def test_a_mistake_in_an_enhancer_is_not_hidden(tmp_path: Path) -> None:
+    put(tmp_path / "a.png")
+    with pytest.raises(ValueError, match="expected the enhancer to give"):
+        enhance_files(Model(nn.Identity(), channels=1, scale=2), [tmp_path / "a.png"], tmp_path / "out")
+    assert below(tmp_path) == ["a.png"]
