@@ -16,17 +16,21 @@ _HOMES = {
     "average_over_processes": "gradprom.promotion",
     "Config": "gradprom.training.config",
     "train": "gradprom.training.run",
-    "evaluate_run": "gradprom.training.run",
+    "evaluate_run": "gradprom.experiments.evaluate",
     "load": "gradprom.inference.load",
+    "load_recognizers": "gradprom.inference.load",
+    "parse": "gradprom.training.config",
+    "resume": "gradprom.training.run",
     "UserError": "gradprom.errors",
 }
 
 if TYPE_CHECKING:
     from gradprom.errors import UserError
-    from gradprom.inference.load import load
+    from gradprom.experiments.evaluate import evaluate_run
+    from gradprom.inference.load import load, load_recognizers
     from gradprom.promotion import GradientPromotion, Step, average_over_processes
-    from gradprom.training.config import Config
-    from gradprom.training.run import evaluate_run, train
+    from gradprom.training.config import Config, parse
+    from gradprom.training.run import resume, train
 
 __all__ = [
     "Config",
@@ -36,6 +40,9 @@ __all__ = [
     "average_over_processes",
     "evaluate_run",
     "load",
+    "load_recognizers",
+    "parse",
+    "resume",
     "train",
 ]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 
 import torch
@@ -18,7 +19,8 @@ def own(*lists: Gradients) -> None:
             if gradient is None:
                 continue
             storage = gradient.untyped_storage()
-            dense = storage.nbytes() >= gradient.numel() * gradient.element_size()
+            # a stride of 0 is looked for, too: the storage that is seen through it may have room enough by chance
+            dense = storage.nbytes() >= gradient.numel() * gradient.element_size() and 0 not in gradient.stride()
             if not dense or storage.data_ptr() in seen:
                 gradient = gradients[i] = gradient.clone(memory_format=torch.contiguous_format)
                 storage = gradient.untyped_storage()
@@ -39,11 +41,13 @@ def inner(xs: Sequence[Tensor | None], ys: Sequence[Tensor | None], device: torc
 
 
 def checksum(gradients: Gradients, device: torch.device) -> Tensor:
-    """One number, shape (1,), that is finite exactly when all the gradients are (barring overflow of their norms)."""
-    present = [gradient for gradient in gradients if gradient is not None]
+    """Zero, shape (1,), when all the gradients are finite, otherwise nan."""
+    present = [gradient for gradient in gradients if gradient is not None and gradient.numel()]
     if not present:
         return torch.zeros(1, device=device)
-    return torch.stack([norm.float().to(device) for norm in torch._foreach_norm(present)]).sum().reshape(1)
+    # largest magnitudes, not sums of squares: those overflow in half precision where the gradients do not
+    largest = torch._foreach_norm(present, math.inf)
+    return torch.stack([(value - value).float().to(device) for value in largest]).sum().reshape(1)
 
 
 def combine(xs: Gradients, keep: list[float], ys: Gradients, add: float) -> Gradients:

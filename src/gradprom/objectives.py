@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -22,13 +23,17 @@ def enhancement_loss(enhanced: Tensor, clean: Tensor, kind: EnhancementLoss = "m
     Returns:
         A scalar in float32 or wider, whatever the precision of ``enhanced``.
 
+    Raises:
+        ValueError: the shapes differ.
+
     Example:
-        >>> import torch
         >>> enhancement_loss(torch.zeros(1, 1, 2, 2), torch.full((1, 1, 2, 2), 0.5))
         tensor(0.2500)
     """
+    if enhanced.shape != clean.shape:
+        raise ValueError(f"enhanced has shape {tuple(enhanced.shape)} and clean {tuple(clean.shape)}: they must agree")
     distance = {"mse": F.mse_loss, "l1": F.l1_loss}[kind]
-    return distance(enhanced.to(clean.dtype), clean)
+    return distance(_wide(enhanced), _wide(clean))
 
 
 def consistency_loss(logits: Tensor, target: Tensor, kind: ConsistencyLoss = "kl") -> Tensor:
@@ -41,12 +46,11 @@ def consistency_loss(logits: Tensor, target: Tensor, kind: ConsistencyLoss = "kl
             pixels; or ``mse``, the mean squared error of the logits.
 
     Example:
-        >>> import torch
         >>> logits = torch.tensor([[1.0, -1.0]])
         >>> consistency_loss(logits, logits).item(), consistency_loss(logits, logits + 1, kind="mse").item()
         (0.0, 1.0)
     """
-    logits, target = logits.float(), target.detach().float()
+    logits, target = _wide(logits), _wide(target.detach())
     if kind == "mse":
         return F.mse_loss(logits, target)
     divergence = F.kl_div(F.log_softmax(logits, 1), F.log_softmax(target, 1), reduction="none", log_target=True)
@@ -61,8 +65,11 @@ def recognition_loss(logits: Tensor, truth: Tensor) -> Tensor:
         truth: int64 class indices, shape (N,) or (N, H, W).
 
     Example:
-        >>> import torch
         >>> recognition_loss(torch.zeros(1, 2), torch.tensor([1]))
         tensor(0.6931)
     """
-    return F.cross_entropy(logits.float(), truth)
+    return F.cross_entropy(_wide(logits), truth)
+
+
+def _wide(x: Tensor) -> Tensor:
+    return x.to(torch.promote_types(x.dtype, torch.float32))

@@ -102,8 +102,10 @@ def match_weights(module: nn.Module, weights: dict[str, Tensor], source: str) ->
         >>> module.weight.flatten()
         tensor([3.], grad_fn=<...>)
     """
-    own = {n.removeprefix("model."): t for n, t in module.state_dict().items()}  # smp wraps timm's models so
-    given = {n.removeprefix("module.").removeprefix("model."): t for n, t in weights.items()}
+    # batch norm's count of batches matters to nothing here, and older files do not have it; smp wraps timm's models so
+    counts = "num_batches_tracked"
+    own = {n.removeprefix("model."): t for n, t in module.state_dict().items() if not n.endswith(counts)}
+    given = {n.removeprefix("module.").removeprefix("model."): t for n, t in weights.items() if not n.endswith(counts)}
     body = [name for name in own if not name.startswith(_HEADS)]
     if all(name in given for name in body):
         pairs = [(name, given[name]) for name in own if name in given]

@@ -174,7 +174,7 @@ class GradientPromotion:
         weight: λ ≥ 0, for all auxiliaries or by name. The paper uses 1e-4.
         gate: ``hard`` (the paper's), ``soft`` (Lemma 3.1: λ max(0, s) A), ``per_tensor`` (the hard gate for each
             parameter tensor by itself), ``projection`` (an opposing A loses its part along G) or ``always`` (joint
-            training, Eq. 6).
+            training, Eq. 6, whatever ``combine`` says).
         combine: with several auxiliaries, ``each`` is judged by itself; ``all``: all must be aligned, or none is
             promoted; ``any``: one aligned auxiliary opens the gate for all, which gives up the guarantee.
         max_ratio: ρ > 0 of the cone, or None for no bound on the length of what is promoted.
@@ -252,7 +252,9 @@ class GradientPromotion:
             The record of the step. Within :meth:`accumulate` only its losses are filled in.
 
         Raises:
-            ValueError: a loss is not a scalar or does not depend on any parameter, or an auxiliary has no weight.
+            ValueError: a loss is not a scalar or does not depend on any parameter, the interface does not depend on θ,
+                or an auxiliary has no weight.
+            RuntimeError: a model is compiled with donated buffers, which allow for one backward pass only.
         """
         auxiliaries = auxiliaries or {}
         for name, loss in {"main": main, **auxiliaries}.items():
@@ -262,11 +264,13 @@ class GradientPromotion:
                 raise ValueError(f"loss {name!r} does not depend on any parameter that requires a gradient")
         for name in auxiliaries:
             self._weight(name)
+        if interface is not None and not interface.requires_grad:
+            raise ValueError("interface does not require a gradient: pass what the enhancer returned, not detached")
         theta, phi = self._active(self._theta), self._active(self._phi)
         if not theta:
             raise ValueError("no enhancer parameter requires a gradient: there is nothing to promote into")
         found = {name: self._auxiliary(loss, theta, phi, interface) for name, loss in auxiliaries.items()}
-        main_theta = list(torch.autograd.grad(self._scaled(main), theta, allow_unused=True))
+        main_theta: Gradients = [*torch.autograd.grad(self._scaled(main), theta, allow_unused=True)]
         own(main_theta, *(gradients for a in found.values() for gradients in (a.theta, a.phi)))
         self._collect(main.detach(), main_theta, found)
         if self._accumulating:
@@ -322,12 +326,12 @@ class GradientPromotion:
         """One backward through the recognizer, one vector-Jacobian product through the enhancer."""
         scaled = self._scaled(loss)
         if interface is None:
-            gradients = torch.autograd.grad(scaled, [*theta, *phi], retain_graph=True, allow_unused=True)
+            gradients = _grad(scaled, [*theta, *phi])
             return _Auxiliary(loss.detach(), list(gradients[: len(theta)]), list(gradients[len(theta) :]))
-        signal, *rest = torch.autograd.grad(scaled, [interface, *phi], retain_graph=True, allow_unused=True)
+        signal, *rest = _grad(scaled, [interface, *phi])
         carried: Sequence[Tensor | None] = [None] * len(theta)
         if signal is not None:
-            carried = torch.autograd.grad(interface, theta, signal, retain_graph=True, allow_unused=True)
+            carried = _grad(interface, theta, signal)
         return _Auxiliary(loss.detach(), list(carried), list(rest))
 
     def _collect(self, main: Tensor, main_theta: Gradients, found: dict[str, _Auxiliary]) -> None:
@@ -349,7 +353,9 @@ class GradientPromotion:
         assert self._pending is not None  # noqa: S101 - callers collect before they finish
         main, gradient, auxiliaries = self._pending
         self._pending = None
-        losses = torch.stack([loss.float().to(main.device) for loss in [main, *(a.loss for a in auxiliaries.values())]])
+        scalars = [loss.reshape(()).to(main.device) for loss in [main, *(a.loss for a in auxiliaries.values())]]
+        losses = torch.stack(scalars)
+        losses = losses.to(torch.promote_types(losses.dtype, torch.float32))
         if self._reduce is not None:
             lists = [(self._active(self._theta), gradient)]
             for a in auxiliaries.values():
@@ -420,8 +426,12 @@ class GradientPromotion:
         total: Gradients | None = None
         for name, auxiliary in auxiliaries.items():
             # s is undefined where a norm is zero: nothing to judge by; joint training does not judge
-            defined = not math.isnan(step.alignment[name]) or (self.gate == "always" and step.norms[name] > 0)
-            if self.combine == "each":
+            defined = not math.isnan(step.alignment[name])
+            if self.gate == "always":
+                is_open = True
+                # (within the cone around G = 0 there is no room for A)
+                defined = defined or (self.max_ratio is None and step.norms[name] > 0)
+            elif self.combine == "each":
                 is_open = aligned[name] or not gate.decides_by_alignment
             else:
                 is_open = all(aligned.values()) if self.combine == "all" else any(aligned.values())
@@ -446,6 +456,19 @@ class GradientPromotion:
         return total
 
 
+def _grad(output: Tensor, inputs: Sequence[Tensor], signal: Tensor | None = None) -> tuple[Tensor | None, ...]:
+    """Gradients of a pass that is not the last one through its graph."""
+    try:
+        return torch.autograd.grad(output, inputs, signal, retain_graph=True, allow_unused=True)
+    except RuntimeError as error:
+        if "donated" not in str(error):
+            raise
+        raise RuntimeError(
+            "a model compiled with donated buffers allows for one backward pass, but each loss needs its own: "
+            "set torch._functorch.config.donated_buffer = False before the model is compiled"
+        ) from error
+
+
 def average_over_processes(tensors: list[Tensor]) -> None:
     """Average ``tensors`` over all processes of ``torch.distributed``, in place; the ``reduce`` of distributed
     training.
@@ -467,5 +490,5 @@ def average_over_processes(tensors: list[Tensor]) -> None:
         flat = torch.cat([tensor.reshape(-1) for tensor in group])
         torch.distributed.all_reduce(flat)
         flat.div_(size)
-        for tensor, part in zip(group, flat.split([tensor.numel() for tensor in group]), strict=True):
+        for tensor, part in zip(group, torch.split(flat, [tensor.numel() for tensor in group]), strict=True):
             tensor.copy_(part.view(tensor.shape))

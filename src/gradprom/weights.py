@@ -34,10 +34,10 @@ def read_torch(path: Path) -> Any:
         raise UserError(f"{path}: no such file, give the path of a file of weights") from error
     except pickle.UnpicklingError as error:
         raise UserError(
-            f"{path}: holds other things than tensors and plain data and was not opened, for that could run any code: "
-            "give a file written by gradprom, or save the weights' state_dict"
+            f"{path}: is damaged, or holds other things than tensors and plain data and was not opened, for that could "
+            "run any code: give a file written by gradprom, or save the weights' state_dict"
         ) from error
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError, AttributeError) as error:
+    except Exception as error:  # the loader lets out whatever error a damaged file makes it stumble over
         raise UserError(f"{path}: is damaged or not a PyTorch file, give a file of weights") from error
 
 
@@ -59,7 +59,8 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         from safetensors.torch import load_file
 
         try:
-            return load_file(path)
+            tensors: dict[str, Tensor] = load_file(path)
+            return tensors
         except FileNotFoundError as error:
             raise UserError(f"{path}: no such file, give the path of a file of weights") from error
         except (SafetensorError, OSError) as error:

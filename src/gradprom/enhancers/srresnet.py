@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -75,10 +73,10 @@ class SRResNet(nn.Module):
                 for _ in range({1: 0, 2: 1, 4: 2}[scale])
             )
         )
-        self.tail = nn.Sequential(OrderedDict(conv=_conv(channels, image_channels, 9)[0]))
+        self.tail = nn.Conv2d(channels, image_channels, 9, padding=4)
         if residual:  # start as the identity: nothing is learnt yet of the difference
-            nn.init.zeros_(self.tail.conv.weight)
-            nn.init.zeros_(self.tail.conv.bias)
+            for parameter in self.tail.parameters():
+                nn.init.zeros_(parameter)
 
     def forward(self, image: Tensor) -> Tensor:
         """Shape (N, C, H, W) in about [0, 1] to (N, C, scale·H, scale·W)."""

@@ -34,7 +34,7 @@ class EncoderUNet(nn.Module):
     @property
     def encoder(self) -> nn.Module:
         """The part that pretrained weights are for."""
-        return self.body.encoder
+        return self.body.get_submodule("encoder")
 
     def forward(self, image: Tensor) -> Tensor:
         """Shape (N, C, H, W) in about [0, 1] to (N, C, scale·H, scale·W)."""
@@ -89,9 +89,8 @@ class ResidualUNet(nn.Module):
         self.up = nn.ModuleList(nn.ConvTranspose2d(lower, upper, 2, stride=2) for upper, lower in pairwise(widths))
         self.decode = nn.ModuleList(self._level(width, blocks) for width in widths[:-1])
         self.tail = nn.Conv2d(channels, image_channels, 3, padding=1)
-        nn.init.zeros_(self.tail.weight)
-        if self.tail.bias is not None:
-            nn.init.zeros_(self.tail.bias)
+        for parameter in self.tail.parameters():
+            nn.init.zeros_(parameter)
 
     @staticmethod
     def _level(width: int, blocks: int) -> nn.Sequential:

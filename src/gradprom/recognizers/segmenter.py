@@ -20,7 +20,7 @@ def build_unet(encoder: str, in_channels: int, out_channels: int) -> nn.Module:
     names = [encoder] if encoder in smp.encoders.encoders or encoder.startswith("tu-") else [f"tu-{encoder}"]
     try:
         unet: nn.Module = smp.Unet(names[0], encoder_weights=None, in_channels=in_channels, classes=out_channels)
-    except (KeyError, RuntimeError, ValueError) as error:
+    except (KeyError, OSError, RuntimeError, ValueError) as error:
         raise UserError(
             f"encoder {encoder!r} is not known to segmentation-models-pytorch or timm, or cannot carry a U-Net: "
             "take resnet18, resnet50 or another name from their lists"
@@ -50,7 +50,7 @@ class Segmenter(nn.Module):
     @property
     def encoder(self) -> nn.Module:
         """The part that pretrained weights are for."""
-        return self.body.encoder
+        return self.body.get_submodule("encoder")
 
     def forward(self, image: Tensor) -> Tensor:
         """Shape (N, C, H, W) in [0, 1], any size, to logits (N, classes, H, W)."""

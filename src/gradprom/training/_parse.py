@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from gradprom.errors import UserError
 from gradprom.training.config import Config
@@ -20,8 +20,8 @@ def make_parser(**options: Any) -> Any:
     """A parser that raises UserError where argparse would print its usage and exit."""
     import jsonargparse
 
-    class Parser(jsonargparse.ArgumentParser):  # type: ignore[misc]
-        def error(self, message: str, ex: Exception | None = None) -> None:
+    class Parser(jsonargparse.ArgumentParser):
+        def error(self, message: str, ex: Exception | None = None) -> NoReturn:
             raise UserError(_sentence(message)) from ex
 
     return Parser(**options)
@@ -30,7 +30,7 @@ def make_parser(**options: Any) -> Any:
 def to_config(parser: Any, namespace: Any) -> Config:
     """The Config among a parser's results."""
     fields = {name: namespace[name] for name in Config.__dataclass_fields__ if name in namespace}
-    instantiated = parser.instantiate_classes(namespace)
+    instantiated = parser.instantiate(namespace)
     return Config(**{name: instantiated[name] for name in fields})
 
 

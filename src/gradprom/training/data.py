@@ -14,7 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from gradprom.datasets.augment import Augment
-from gradprom.datasets.loader import Batch, Loader, PixelCache, test_key
+from gradprom.datasets.cache import PixelCache
+from gradprom.datasets.loader import Batch, Loader, test_key
 from gradprom.datasets.sample import Dataset, Sample
 from gradprom.degradations import GaussianNoise, degrade, degrade_batch
 from gradprom.errors import UserError
@@ -123,8 +124,11 @@ class TimedBatches:
     def _prepare(self, batch: Batch) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
         degraded = degrade_batch(self._degradation, batch.clean, batch.keys)
         truths = {"diagnosis": batch.label, "segmentation": batch.mask}
-        images = (x.to(self._device, memory_format=torch.channels_last) for x in (degraded, batch.clean))
-        return *images, {task: t.to(self._device) for task, t in truths.items() if t is not None}
+        return (
+            degraded.to(self._device, memory_format=torch.channels_last),
+            batch.clean.to(self._device, memory_format=torch.channels_last),
+            {task: truth.to(self._device) for task, truth in truths.items() if truth is not None},
+        )
 
     def share(self) -> float:
         """Waiting time over all time since the last call."""

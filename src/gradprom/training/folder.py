@@ -81,9 +81,7 @@ def create_folder(folder: Path, config: Config, *, overwrite: bool) -> None:
         raise UserError(f"{folder}: is a file, give the name of a folder for the run")
     if folder.exists() and any(folder.iterdir()):
         if not overwrite:
-            raise UserError(
-                f"{folder}: exists and is not empty, give another folder, or --overwrite or --resume it"
-            )
+            raise UserError(f"{folder}: exists and is not empty, give another folder, or --overwrite or --resume it")
         if not (folder / CONFIG).exists():
             raise UserError(f"{folder}: is not a run folder and will not be overwritten, give another folder")
         shutil.rmtree(folder)

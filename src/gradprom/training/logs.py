@@ -52,6 +52,7 @@ class Logs:
     def metrics(self, global_step: int, row: dict[str, Any]) -> None:
         """Add a row to ``metrics.csv``; missing columns stay empty."""
         self._write("metrics.csv", [row.get(name, "") for name in METRICS])
+        self._files["metrics.csv"].flush()  # to be watched while it grows
         for name, value in row.items():
             if isinstance(value, float):
                 self._board.add_scalar(f"{row['stage']}/{name}", value, global_step)

@@ -151,7 +151,7 @@ def _precision(training: TrainingConfig) -> str:
 def _has_bf16(accelerator: str) -> bool:
     """Whether bfloat16 is faster than float32 here."""
     if accelerator in ("auto", "cuda") and torch.cuda.is_available():
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     cpuinfo = Path("/proc/cpuinfo")
     flags = cpuinfo.read_text() if cpuinfo.exists() else ""
     return accelerator in ("auto", "cpu") and ("avx512_bf16" in flags or "amx_bf16" in flags)
@@ -183,14 +183,15 @@ def _stages(
         "reduce": average_over_processes if distributed else None,
         "scaler": runtime.scaler,
     }
-    # compiled lazily, at the first call; gradients of both losses pass through one graph, so it must be kept
     if training.compile:
         import torch._functorch.config
 
+        # the gradients of several losses pass through the enhancer's graph one after the other, so it must be kept
         torch._functorch.config.donated_buffer = False
-    callables = {name: torch.compile(model) if training.compile else model for name, model in models.items()}
+        for model in models.values():
+            model.compile()
     tasks = [task for task in config.tasks if task in models]
-    recognizers = {task: callables[task] for task in tasks}
+    recognizers = {task: models[task] for task in tasks}
 
     def keep(stage: Literal["warmup", "pretrain"], task: str | None = None) -> Path | None:
         if training.stages is None or not shared:
@@ -205,7 +206,7 @@ def _stages(
                 "warm-up of the enhancer",
                 training.warmup,
                 ["enhancer"],
-                partial(EnhancerStep, callables["enhancer"], loss=training.enhancement_loss, **common),
+                partial(EnhancerStep, models["enhancer"], loss=training.enhancement_loss, **common),
                 keep("warmup"),
             )
         )
@@ -215,7 +216,7 @@ def _stages(
             f"pretraining for {task}",
             training.pretrain,
             [task],
-            partial(RecognizerStep, {task: callables[task]}, on="clean", **common),
+            partial(RecognizerStep, {task: models[task]}, on="clean", **common),
             keep("pretrain", task),
         )
         for task in tasks
@@ -223,12 +224,12 @@ def _stages(
 
     def cascade() -> Any:
         if config.strategy == "enhancer_only":
-            return EnhancerStep(callables["enhancer"], loss=training.enhancement_loss, **common)
+            return EnhancerStep(models["enhancer"], loss=training.enhancement_loss, **common)
         if config.strategy == "recognizer_only":
             return RecognizerStep(recognizers, on="degraded", **common)
         return CascadeStep(
             config.strategy,
-            callables["enhancer"],
+            models["enhancer"],
             recognizers,
             supervision=config.supervision,
             target=training.target,

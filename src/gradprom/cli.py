@@ -1,0 +1,207 @@
+"""Words on the command line to calls."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from gradprom import __version__
+from gradprom.errors import UserError
+
+_EXAMPLES = """examples:
+  gradprom demo                                              everything once, on embedded images
+  gradprom train --config examples/isic.yaml -o runs/isic    train by a configuration
+  gradprom evaluate runs/isic                                measure it on its test images
+  gradprom enhance runs/isic noisy/ -o enhanced/             use it on images of your own
+
+gradprom is research software, not a medical device."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit code: 0, 1 (some of the work failed), 2 (a mistake in what was given)."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        if words[:1] == ["train"]:
+            return _train(words[1:])
+        options = _parser().parse_args(words)
+        code: int = options.run(options)
+        return code
+    except UserError as error:
+        print(f"gradprom: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("gradprom: interrupted; a training goes on with gradprom train --resume RUN", file=sys.stderr)
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    formatter = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(
+        prog="gradprom",
+        description="Medical image enhancement, trained together with a recognizer under gradient promotion.",
+        epilog=_EXAMPLES,
+        formatter_class=formatter,
+    )
+    parser.add_argument("--version", action="version", version=f"gradprom {__version__}")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+
+    def command(name: str, summary: str, example: str) -> argparse.ArgumentParser:
+        return commands.add_parser(
+            name, help=summary, description=summary, epilog=f"example:\n  {example}", formatter_class=formatter
+        )
+
+    demo = command("demo", "train, evaluate and enhance on embedded brain images, and write a report", "gradprom demo")
+    demo.add_argument("-o", "--output", default="demo", type=Path, help="folder for everything (default: demo)")
+    demo.add_argument("--overwrite", action="store_true", help="replace an earlier demonstration")
+    demo.set_defaults(run=_demo)
+
+    command("train", "train a run by a configuration", "gradprom train --config FILE -o RUN")
+
+    evaluate = command("evaluate", "measure a run on test images", "gradprom evaluate runs/isic")
+    evaluate.add_argument("model", type=Path, help="run folder")
+    evaluate.add_argument("--dataset", help="another dataset than the run's own: isic2018, folder or brain_mr")
+    evaluate.add_argument("--root", help="that dataset's folder, or the new place of the run's own")
+    evaluate.add_argument(
+        "-o", "--output", type=Path, help="where to write evaluation.csv and .json (default: the run)"
+    )
+    evaluate.add_argument("--seed", type=int, default=0, help="of the test images' noise (default: 0)")
+    evaluate.add_argument("--limit", type=_positive, help="measure only so many images")
+    evaluate.add_argument("--no-baselines", action="store_true", help="leave non-local means out")
+    evaluate.add_argument("--cache", type=Path, help="folder that keeps non-local means between evaluations")
+    evaluate.add_argument("--device", default="cpu", help="cpu, cuda, mps (default: cpu)")
+    evaluate.set_defaults(run=_evaluate)
+
+    enhance = command("enhance", "enhance images with a trained run", "gradprom enhance runs/isic noisy/ -o enhanced/")
+    enhance.add_argument("model", type=Path, help="run folder")
+    enhance.add_argument("inputs", type=Path, nargs="+", help="PNG, JPEG or TIFF files, or folders of them")
+    enhance.add_argument("-o", "--output", type=Path, required=True, help="folder for images of the same names")
+    enhance.add_argument(
+        "--channels",
+        choices=("match", "each"),
+        default="match",
+        help="each: an image that is colour where the model is grey, or the reverse, is done channel by channel",
+    )
+    enhance.add_argument("--tile", type=_positive, default=512, help="side of a tile in pixels (default: 512)")
+    enhance.add_argument("--overlap", type=int, default=32, help="pixels that tiles share (default: 32)")
+    enhance.add_argument(
+        "--max-pixels", type=_positive, default=100_000_000, help="refuse larger (default: 100 million)"
+    )
+    enhance.add_argument("--overwrite", action="store_true", help="replace outputs that exist")
+    enhance.add_argument("--skip-existing", action="store_true", help="leave outputs that exist, do the others")
+    enhance.add_argument("--device", default="cpu", help="cpu, cuda, mps (default: cpu)")
+    enhance.set_defaults(run=_enhance)
+
+    report = command("report", "write the report page of runs", "gradprom report runs/a runs/b -o report.html")
+    report.add_argument("runs", type=Path, nargs="+", help="run folders")
+    report.add_argument("-o", "--output", type=Path, default=Path("report.html"), help="(default: report.html)")
+    report.set_defaults(run=_report)
+    return parser
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{number} is not above 0")
+    return number
+
+
+def _train(words: list[str]) -> int:
+    from gradprom.training._parse import add_config_arguments, make_parser, to_config
+    from gradprom.training.config import check
+
+    parser = make_parser(
+        prog="gradprom train",
+        description="Train a run: warm-up, pretraining, cascade. Example: gradprom train --config examples/isic.yaml "
+        "--degradation.sigma 0.1 -o runs/isic",
+    )
+    parser.add_argument("-o", "--output", type=str | None, help="run folder to be made")
+    parser.add_argument("--resume", type=str | None, metavar="RUN", help="go on with a run from its last checkpoint")
+    parser.add_argument("--overwrite", action="store_true", help="replace an earlier run of that name")
+    add_config_arguments(parser)
+    options = parser.parse_args(words)
+    if options.resume is not None:
+        if len(words) > 2:
+            raise UserError("--resume goes on with a run as it was configured: give no other options with it")
+        folder = options.resume
+    elif options.output is None:
+        raise UserError("train needs a folder for the run: give -o RUN, or --resume RUN to go on with one")
+    else:
+        folder = options.output
+        config = to_config(parser, options)
+        check(config)
+    _tune()
+    from gradprom.training.run import resume, train
+
+    path = resume(folder) if options.resume is not None else train(config, folder, overwrite=options.overwrite)
+    print(path)
+    return 0
+
+
+def _demo(options: argparse.Namespace) -> int:
+    _tune()
+    from gradprom.experiments.demo import demo
+
+    page = demo(options.output, overwrite=options.overwrite)
+    print(f"report: {page.resolve()}")
+    return 0
+
+
+def _evaluate(options: argparse.Namespace) -> int:
+    _tune()
+    from rich.console import Console
+
+    from gradprom.experiments.evaluate import evaluate_run
+
+    result = evaluate_run(
+        options.model,
+        dataset=options.dataset,
+        root=options.root,
+        output=options.output,
+        seed=options.seed,
+        limit=options.limit,
+        baselines=not options.no_baselines,
+        cache=options.cache,
+        device=options.device,
+    )
+    Console().print(result.table())
+    return 0
+
+
+def _enhance(options: argparse.Namespace) -> int:
+    _tune()
+    from gradprom.inference.files import enhance_files
+    from gradprom.inference.load import load
+
+    done = enhance_files(
+        load(options.model, device=options.device),
+        options.inputs,
+        options.output,
+        channels=options.channels,
+        tile=options.tile,
+        overlap=options.overlap,
+        max_pixels=options.max_pixels,
+        overwrite=options.overwrite,
+        skip_existing=options.skip_existing,
+    )
+    print(f"{len(done.written)} enhanced, {done.existing} existed already, {done.passed_over} other files passed over")
+    return 0
+
+
+def _report(options: argparse.Namespace) -> int:
+    from gradprom.experiments.page import report
+
+    print(report(options.runs, options.output))
+    return 0
+
+
+def _tune() -> None:
+    """Before PyTorch allocates anything."""
+    from gradprom._process import tune_malloc
+
+    tune_malloc()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

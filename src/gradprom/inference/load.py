@@ -1,0 +1,77 @@
+"""Models back from a run folder, by its path alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from torch import nn
+
+from gradprom.datasets.sample import Dataset
+from gradprom.enhancers import build_enhancer
+from gradprom.errors import UserError
+from gradprom.inference.model import Model
+from gradprom.recognizers import build_recognizer
+from gradprom.strategies import STRATEGIES
+from gradprom.training.config import Config, EnhancerConfig, RecognizerConfig
+from gradprom.training.folder import read_config, read_record, weights_path
+from gradprom.weights import read_weights
+
+
+def load(folder: str | Path, *, device: str = "cpu", enhancer: nn.Module | None = None) -> Model:
+    """The enhancer of a run, ready to enhance arrays and files.
+
+    Args:
+        folder: a run folder.
+        device: cpu, cuda or another of PyTorch's.
+        enhancer: the run's own model, where it was trained with one that no configuration names.
+
+    Raises:
+        UserError: the folder is not a run folder, or has no weights, or they are of another model.
+    """
+    folder = Path(folder)
+    config, record = read_config(folder), read_record(folder)
+    if not STRATEGIES[config.strategy].enhancer:
+        raise UserError(
+            f"{folder}: was trained with strategy {config.strategy}, which has no enhancer: give another run"
+        )
+    path = weights_path(folder, "enhancer")
+    # what is loaded replaces every weight: where the first ones came from is of no account here
+    model = enhancer or build_enhancer(_without_pretrained(config).enhancer, record.channels)
+    _fill(model, path)
+    return Model(model, channels=record.channels, name=folder.name, device=device)
+
+
+def load_recognizers(folder: str | Path) -> dict[str, nn.Module]:
+    """The recognizers of a run by task, in eval mode; none for strategy enhancer_only.
+
+    Raises:
+        UserError: as :func:`load`.
+    """
+    folder = Path(folder)
+    config, record = read_config(folder), read_record(folder)
+    if not STRATEGIES[config.strategy].recognizer:
+        return {}
+    shape = Dataset(record.dataset, record.channels, (), (), tuple(record.classes), tuple(record.mask_classes))
+    recognizers = {}
+    for task, recognizer in _without_pretrained(config).tasks.items():
+        recognizers[task] = build_recognizer(task, recognizer, shape).eval()
+        _fill(recognizers[task], weights_path(folder, task))
+    return recognizers
+
+
+def _without_pretrained(config: Config) -> Config:
+    def bare(recognizer: RecognizerConfig | None) -> RecognizerConfig | None:
+        return None if recognizer is None else RecognizerConfig(encoder=recognizer.encoder)
+
+    enhancer = EnhancerConfig(**(vars(config.enhancer) | {"pretrained": "none"}))
+    fields = {"enhancer": enhancer, "diagnosis": bare(config.diagnosis), "segmentation": bare(config.segmentation)}
+    return Config(**(vars(config) | fields))
+
+
+def _fill(model: nn.Module, path: Path) -> None:
+    try:
+        model.load_state_dict(read_weights(path))
+    except RuntimeError as error:
+        raise UserError(
+            f"{path}: holds the weights of another model than config.yaml beside it names, give the run's own folder"
+        ) from error

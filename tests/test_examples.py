@@ -1,0 +1,51 @@
+"""The examples run, and their configurations are whole."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+
+import pytest
+
+from gradprom.training.config import parse
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+
+
+def test_bare_loop_learns_to_remove_noise(capsys: pytest.CaptureFixture[str]) -> None:
+    spec = importlib.util.spec_from_file_location("bare_loop", EXAMPLES / "bare_loop.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    assert module.main() > 3
+    assert "promoted in" in capsys.readouterr().out
+
+
+def test_isic_configuration_trains_what_the_readme_says() -> None:
+    config = parse(EXAMPLES / "isic.yaml")
+    assert (config.dataset.name, config.strategy, list(config.tasks)) == ("isic2018", "gradprom", ["segmentation"])
+
+
+def test_folder_configuration_trains_both_tasks_on_a_folder(tmp_path: Path) -> None:
+    import numpy as np
+    from PIL import Image
+
+    from gradprom.inference.load import load
+    from gradprom.training.run import train
+
+    rng = np.random.default_rng(0)
+    for part in ("images", "masks"):
+        (tmp_path / "data" / part).mkdir(parents=True)
+    rows = ["image,label"]
+    for i in range(14):
+        name = f"case {i}.png"
+        Image.fromarray(rng.integers(0, 255, (36, 40), dtype=np.uint8)).save(tmp_path / "data" / "images" / name)
+        Image.fromarray(rng.integers(0, 2, (36, 40), dtype=np.uint8)).save(tmp_path / "data" / "masks" / name)
+        rows.append(f"{name},{'benign' if i % 2 else 'malignant'}")
+    (tmp_path / "data" / "labels.csv").write_text("\n".join(rows))
+    short = [w for stage in ("warmup", "pretrain", "cascade") for w in (f"--training.{stage}.steps", "2")]
+    options = ["--dataset.root", str(tmp_path / "data"), "--dataset.validation_images", "2", "--training.size", "32"]
+    run = train(parse(EXAMPLES / "folder.yaml", [*options, "--training.batch_size", "2", *short]), tmp_path / "run")
+    assert load(run).enhance(rng.random((20, 31))).shape == (20, 31)
+    assert {"diagnosis.safetensors", "segmentation.safetensors"} <= {file.name for file in run.iterdir()}
