@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NoReturn
 
+import yaml
+
 from gradprom.errors import UserError
 from gradprom.training.config import Config
+
+_MODE = "gradprom"
+_KINDS = {"int": "a whole number", "float": "a number", "str": "a text", "bool": "true or false", "dict": "options"}
 
 
 def add_config_arguments(parser: Any) -> None:
@@ -45,8 +51,51 @@ def parse_config(path: Path | None, arguments: list[str]) -> Config:
     return to_config(parser, parser.parse_args(arguments))
 
 
+def _load_yaml(text: str) -> Any:
+    """YAML as jsonargparse reads it, without what a configuration has no use for and which can do harm.
+
+    A few nested aliases stand for billions of values, ``class_path`` has jsonargparse import the module it names, and
+    ``config`` reads another file.
+    """
+    import jsonargparse
+
+    if any(isinstance(token, yaml.AliasToken) for token in yaml.scan(text)):
+        raise UserError("the configuration uses YAML aliases (*name), which are not accepted: write the values out")
+    data = jsonargparse.get_loader("yaml")(text)
+    for key in _keys(data):
+        if key in ("class_path", "init_args", "config"):
+            raise UserError(f"option {key!r} is not accepted in a configuration: see gradprom train --help")
+    return data
+
+
+def _keys(data: Any) -> Iterator[Any]:
+    if isinstance(data, dict):
+        yield from data
+    if isinstance(data, dict | list):
+        for item in data.values() if isinstance(data, dict) else data:
+            yield from _keys(item)
+
+
 def _sentence(message: str) -> str:
-    """One line out of jsonargparse's paragraphs."""
+    """One line out of jsonargparse's paragraphs.
+
+    >>> _sentence("Parser key \"training.size\":\\n  Expected a <class 'int'>. Got value: x")
+    'training.size: expected a whole number, found x: see gradprom train --help'
+    """
     message = re.sub(r"\x1b\[[0-9;]*m", "", message)
-    lines = [line.strip(" -") for line in message.splitlines() if line.strip()]
-    return ": ".join(line.rstrip(":.") for line in lines[:6]) + ": see gradprom train --help"
+    keys = re.findall(r'[Pp]arser key "([^"]+)"', message)
+    unknown = re.search(r"(?:Group '([^']+)' does not accept o|O)ption '([^']+)'", message)
+    expected = re.search(r"Expected an? (.+?)(?:\. Got value: .*)?$", message, re.MULTILINE)
+    found = re.search(r"(?:Got|Given) value: (.*)", message)
+    if unknown:
+        text = f"there is no option {'.'.join(name for name in (*keys, *unknown.groups()) if name)!r}"
+    elif keys and expected and found:
+        kind = expected[1].removeprefix("typing.Literal").removeprefix("<class '").removesuffix("'>")
+        kind = f"one of {kind[1:-1]}" if kind.startswith("[") else _KINDS.get(kind, kind)
+        text = f"{'.'.join(keys)}: expected {kind}, found {found[1].strip()}"
+    elif "Unexpected config" in message:
+        text = "the configuration file holds no options: expected lines such as strategy: gradprom"
+    else:
+        lines = [line.strip(" -") for line in message.splitlines() if line.strip()]
+        text = ": ".join(line.rstrip(":.") for line in lines[:6])
+    return f"{text}: see gradprom train --help"

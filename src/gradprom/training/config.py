@@ -299,7 +299,7 @@ def stage_key(config: Config, stage: Literal["warmup", "pretrain"], task: str | 
     return f"{stage}-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
 
 
-def parse(path: Path | None = None, arguments: list[str] | None = None) -> Config:
+def parse(path: str | Path | None = None, arguments: list[str] | None = None) -> Config:
     """Read a configuration from a YAML file and from options like ``--degradation.sigma 0.2``, which win.
 
     Raises:
@@ -311,6 +311,6 @@ def parse(path: Path | None = None, arguments: list[str] | None = None) -> Confi
     """
     from gradprom.training._parse import parse_config
 
-    config = parse_config(path, arguments or [])
+    config = parse_config(None if path is None else Path(path), arguments or [])
     check(config)
     return config

@@ -57,6 +57,16 @@ class Logs:
             if isinstance(value, float):
                 self._board.add_scalar(f"{row['stage']}/{name}", value, global_step)
 
+    def rows_of(self, stage: str) -> str:
+        """The rows of ``metrics.csv`` that belong to a stage, for runs that will share its result."""
+        self._files["metrics.csv"].flush()
+        lines = Path(self._files["metrics.csv"].name).read_text(encoding="utf-8").splitlines(keepends=True)
+        return "".join(line for line in lines if line.startswith(f"{stage},"))
+
+    def copy(self, rows: str) -> None:
+        """Add rows that another run logged in a stage whose result this run shares."""
+        self._files["metrics.csv"].write(rows)
+
     def promotion(self, global_step: int, step: int, record: Step) -> None:
         """Add a step of the cascade to ``promotion.csv``."""
         row: list[Any] = [step, record.main_loss, record.main_norm, int(record.skipped), record.ratio]

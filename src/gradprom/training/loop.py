@@ -23,6 +23,7 @@ from rich.progress import (
 from rich.text import Text
 from torch import nn
 
+from gradprom._files import write_text
 from gradprom.errors import UserError
 from gradprom.promotion import Step
 from gradprom.training.checkpoint import Checkpoint, save_checkpoint
@@ -111,10 +112,14 @@ class Trainer:
             if fresh and stage.shared is not None and stage.shared.exists():
                 for name in stage.trained:
                     self.models[name].load_state_dict(read_weights(stage.shared))
+                rows = stage.shared.with_suffix(".csv")
+                if self.logs is not None and rows.exists():
+                    self.logs.copy(rows.read_text(encoding="utf-8"))
                 self.progress.advance(bar, stage.config.steps)
             else:
                 self._run_stage(index, stage, bar)
-                if stage.shared is not None and self.runtime.is_main:
+                if stage.shared is not None and self.logs is not None:
+                    write_text(stage.shared.with_suffix(".csv"), self.logs.rows_of(stage.name))
                     save_weights(stage.shared, self.models[stage.trained[0]].state_dict())
             self.position = Checkpoint(stage=index + 1, seconds=self.position.seconds)
             self._save({})
