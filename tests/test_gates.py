@@ -15,8 +15,7 @@ from gradprom import GradientPromotion, Step
 GUARANTEED = ["hard", "soft", "per_tensor", "projection"]
 SIZES = (3, 1, 2)  # of the parameter tensors
 
-settings.register_profile("quick", max_examples=50, deadline=None, derandomize=True, print_blob=False)
-settings.load_profile("quick")
+quick = settings(max_examples=50, deadline=None, derandomize=True)
 
 numbers = st.one_of(
     st.sampled_from([0.0, 1.0, -1.0]),
@@ -51,6 +50,7 @@ def tensors(x: np.ndarray) -> list[np.ndarray]:
 @pytest.mark.parametrize("combine", ["each", "all"])
 @pytest.mark.parametrize("gate", GUARANTEED)
 @given(main=vectors, auxiliaries=several, weight=weights, max_ratio=st.one_of(st.none(), ratios))
+@quick
 def test_update_never_works_against_the_enhancement_gradient(gate, combine, main, auxiliaries, weight, max_ratio):
     update, _ = promote(main, auxiliaries, gate=gate, combine=combine, weight=weight, max_ratio=max_ratio)
     rounding = 1e-12 * np.linalg.norm(main) * (np.linalg.norm(update) + weight * sum(map(np.linalg.norm, auxiliaries)))
@@ -60,6 +60,7 @@ def test_update_never_works_against_the_enhancement_gradient(gate, combine, main
 @pytest.mark.parametrize("combine", ["each", "all"])
 @pytest.mark.parametrize("gate", GUARANTEED)
 @given(main=vectors, auxiliaries=several, weight=weights, max_ratio=ratios)
+@quick
 def test_cone(gate, combine, main, auxiliaries, weight, max_ratio):
     assume(main.any())
     update, step = promote(main, auxiliaries, gate=gate, combine=combine, weight=weight, max_ratio=max_ratio)
@@ -75,6 +76,7 @@ def test_cone(gate, combine, main, auxiliaries, weight, max_ratio):
 
 @pytest.mark.parametrize("options", [{"gate": "always"}, {"gate": "hard", "combine": "any"}])
 @given(main=vectors, auxiliaries=several, weight=weights, max_ratio=st.floats(1e-3, 0.999))
+@quick
 def test_cone_without_the_guarantee(options, main, auxiliaries, weight, max_ratio):
     assume(main.any())
     update, _ = promote(main, auxiliaries, weight=weight, max_ratio=max_ratio, **options)
@@ -83,6 +85,7 @@ def test_cone_without_the_guarantee(options, main, auxiliaries, weight, max_rati
 
 
 @given(main=vectors, auxiliaries=several, weight=weights)
+@quick
 def test_wide_cone_changes_nothing(main, auxiliaries, weight):
     assume(main.any())
     free, step = promote(main, auxiliaries, weight=weight)
@@ -92,6 +95,7 @@ def test_wide_cone_changes_nothing(main, auxiliaries, weight):
 
 
 @given(main=vectors, auxiliaries=several, weight=weights)
+@quick
 def test_hard_gate_and_joint_training_are_the_papers_formulas(main, auxiliaries, weight):
     aligned = [a for a in auxiliaries if main @ a >= 0 and main.any()]
     assume(all(abs(cosine(main, a)) > 1e-12 or main @ a == 0 for a in auxiliaries if main.any() and a.any()))
@@ -104,6 +108,7 @@ def test_hard_gate_and_joint_training_are_the_papers_formulas(main, auxiliaries,
 
 
 @given(main=vectors, auxiliary=vectors, weight=weights)
+@quick
 def test_soft_gate_is_the_lemmas_formula(main, auxiliary, weight):
     assume(main.any() and auxiliary.any())
     update, step = promote(main, [auxiliary], gate="soft", weight=weight)
@@ -113,6 +118,7 @@ def test_soft_gate_is_the_lemmas_formula(main, auxiliary, weight):
 
 
 @given(main=vectors, auxiliary=vectors, weight=weights)
+@quick
 def test_projection_is_pcgrads_formula(main, auxiliary, weight):
     assume(main.any() and auxiliary.any())
     update, step = promote(main, [auxiliary], gate="projection", weight=weight)
@@ -123,6 +129,7 @@ def test_projection_is_pcgrads_formula(main, auxiliary, weight):
 
 
 @given(main=vectors, auxiliary=vectors, weight=weights)
+@quick
 def test_per_tensor_gate_is_the_hard_gate_for_each_tensor(main, auxiliary, weight):
     assume(main.any() and auxiliary.any())
     update, _ = promote(main, [auxiliary], gate="per_tensor", weight=weight)
@@ -135,7 +142,7 @@ def test_per_tensor_gate_is_the_hard_gate_for_each_tensor(main, auxiliary, weigh
 @pytest.mark.parametrize("combine", ["each", "any", "all"])
 @pytest.mark.parametrize("gate", GUARANTEED)
 @given(main=vectors, auxiliaries=st.lists(vectors, min_size=2, max_size=3), max_ratio=st.one_of(st.none(), ratios))
-@settings(max_examples=15)
+@settings(quick, max_examples=15)
 def test_order_of_auxiliaries_does_not_matter(gate, combine, main, auxiliaries, max_ratio):
     options = {"gate": gate, "combine": combine, "weight": 0.5, "max_ratio": max_ratio}
     expected, step = promote(main, auxiliaries, **options)
@@ -147,6 +154,7 @@ def test_order_of_auxiliaries_does_not_matter(gate, combine, main, auxiliaries, 
 
 @pytest.mark.parametrize("gate", GUARANTEED)
 @given(main=vectors, auxiliary=vectors, power=st.integers(-30, 30))
+@quick
 def test_positive_factor_of_a_loss_changes_no_decision(gate, main, auxiliary, power):
     factor = 2.0**power  # exact in floating point
     expected, step = promote(main, [auxiliary], gate=gate, weight=1)
@@ -158,6 +166,7 @@ def test_positive_factor_of_a_loss_changes_no_decision(gate, main, auxiliary, po
 
 
 @given(main=vectors, auxiliaries=several)
+@quick
 def test_all_and_any(main, auxiliaries):
     assume(main.any() and all(a.any() for a in auxiliaries))
     aligned = [cosine(main, a) >= 0 for a in auxiliaries]
@@ -184,3 +193,10 @@ def test_zero_or_non_finite_auxiliary_is_not_aligned_for_all():
         update, step = promote(main, [main, sick], weight=1, combine="any")
         assert step.promoted == {"0": True, "1": False}
         assert (update == 2 * main).all()
+
+
+def test_soft_gate_gives_an_opposed_auxiliary_no_weight_even_where_another_opens_the_gate():
+    main, helping, opposing = (np.array([x, y, 0, 0, 0, 0]) for x, y in ((1.0, 0.0), (2.0, 0.0), (-1.0, 1.0)))
+    update, step = promote(main, [helping, opposing], weight=1, gate="soft", combine="any")
+    assert step.promoted == {"0": True, "1": False}
+    np.testing.assert_allclose(update, main + helping, rtol=1e-12)

@@ -117,7 +117,9 @@ def test_frozen_recognizer_in_eval_mode_and_consistency(enhancer, recognizers) -
     expected = [
         a + 10 * b
         for a, b in zip(
-            torch.autograd.grad(compute(enhancer)[0], theta), torch.autograd.grad(compute(enhancer)[1], theta), strict=True
+            torch.autograd.grad(compute(enhancer)[0], theta),
+            torch.autograd.grad(compute(enhancer)[1], theta),
+            strict=True,
         )
     ]
     enhancer.zero_grad()

@@ -22,7 +22,10 @@ def models() -> tuple[nn.Module, nn.Module]:
 
 def losses(enhancer, recognizer, degraded, clean, label, share=1):
     enhanced = enhancer(degraded)
-    auxiliaries = {"diagnosis": cross_entropy(recognizer(enhanced), label) / share, "size": enhanced.square().mean() / share}
+    auxiliaries = {
+        "diagnosis": cross_entropy(recognizer(enhanced), label) / share,
+        "size": enhanced.square().mean() / share,
+    }
     return {"main": mse_loss(enhanced, clean) / share, "auxiliaries": auxiliaries, "interface": enhanced}
 
 
@@ -86,9 +89,14 @@ def test_exception_within_the_block_leaves_grad_as_it_was() -> None:
     theta, fresh = parameter(1), parameter(1)
     theta.grad = torch.full_like(theta, 7)
     promotion = GradientPromotion([theta, fresh], weight=1)
-    with pytest.raises(KeyError), promotion.accumulate():
-        promotion.backward(theta.sum() + fresh.sum(), {"a": theta.sum()})
-        raise KeyError
+
+    def fail() -> None:
+        with promotion.accumulate():
+            promotion.backward(theta.sum() + fresh.sum(), {"a": theta.sum()})
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        fail()
     assert theta.grad.item() == 7
     assert fresh.grad is None
     promotion.backward(theta.sum() + fresh.sum())  # and nothing of the block is left over
@@ -100,9 +108,14 @@ def test_accumulate_refuses_nesting_and_changing_auxiliaries() -> None:
     promotion = GradientPromotion([theta])
     with pytest.raises(RuntimeError, match="already open"), promotion.accumulate(), promotion.accumulate():
         pass
-    with pytest.raises(ValueError, match="same auxiliaries"), promotion.accumulate():
-        promotion.backward(theta.sum(), {"a": theta.sum()})
-        promotion.backward(theta.sum(), {"b": theta.sum()})
+
+    def change() -> None:
+        with promotion.accumulate():
+            for name in "ab":
+                promotion.backward(theta.sum(), {name: theta.sum()})
+
+    with pytest.raises(ValueError, match="same auxiliaries"):
+        change()
     with promotion.accumulate():
         pass
     assert theta.grad is None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -31,6 +32,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except UserError as error:
         print(f"gradprom: {error}", file=sys.stderr)
         return error.exit_code
+    except OSError as error:
+        # a full disk, a missing permission: the system's own words say it best
+        print(f"gradprom: {error.filename or 'the system'}: {error.strerror or error}", file=sys.stderr)
+        return 2
     except KeyboardInterrupt:
         print("gradprom: interrupted; a training goes on with gradprom train --resume RUN", file=sys.stderr)
         return 130
@@ -135,7 +140,8 @@ def _train(words: list[str]) -> int:
     from gradprom.training.run import resume, train
 
     path = resume(folder) if options.resume is not None else train(config, folder, overwrite=options.overwrite)
-    print(path)
+    if os.environ.get("LOCAL_RANK", "0") == "0":  # of several processes one speaks
+        print(path)
     return 0
 
 

@@ -7,7 +7,7 @@ import functools
 import hashlib
 import queue
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -137,7 +137,7 @@ class Loader:
             keys=keys,
         )
 
-    def iterate(self, start: int, stop: int) -> Iterator[Batch]:
+    def iterate(self, start: int, stop: int) -> Generator[Batch, None, None]:
         """The batches of steps ``start`` to ``stop`` - 1, prepared ahead by one thread.
 
         The thread ends with the iterator, also when that is closed early; an exception in it is raised here.

@@ -43,6 +43,8 @@ SETTINGS = {
     "training.validate_every": "100",
 }
 STRATEGIES = ("enhancer_only", "gradprom")
+# all that a demonstration leaves in its folder
+OWN = (*STRATEGIES, "stages", "slices", "enhanced", "report.html")
 
 
 def demo(output: str | Path, *, overwrite: bool = False, settings: dict[str, str] | None = None) -> Path:
@@ -60,12 +62,16 @@ def demo(output: str | Path, *, overwrite: bool = False, settings: dict[str, str
         UserError: the folder exists and ``overwrite`` is false.
     """
     folder = Path(output)
+    if folder.is_file():
+        raise UserError(f"{folder}: is a file, give the name of a folder")
     if folder.exists() and any(folder.iterdir()):
         if not overwrite:
             raise UserError(f"{folder}: exists and is not empty, give another folder or --overwrite")
         if not (folder / STRATEGIES[0] / "config.yaml").exists():
             raise UserError(f"{folder}: holds something else than a demonstration, give another folder")
-        shutil.rmtree(folder)
+        for name in OWN:
+            path = folder / name
+            shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
     console = Console(stderr=True)
     options = SETTINGS | {"training.stages": str(folder / "stages")} | (settings or {})
     for strategy in STRATEGIES:

@@ -12,7 +12,7 @@ from gradprom.datasets.sample import Dataset
 from gradprom.degradations import degrade
 from gradprom.errors import UserError
 from gradprom.evaluation import Evaluation, evaluate
-from gradprom.inference.load import load, load_recognizers
+from gradprom.inference.load import check_device, load, load_recognizers
 from gradprom.strategies import STRATEGIES
 from gradprom.training.config import Config
 from gradprom.training.data import build_degradation
@@ -51,6 +51,7 @@ def evaluate_run(
         UserError: the run has no weights, or the dataset cannot be read.
     """
     folder = Path(folder)
+    check_device(device)
     config, record = read_config(folder), read_record(folder)
     data = dataset_of(config, dataset, root, record.channels)
     recognizers = load_recognizers(folder)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import torch
 from torch import nn
 
 from gradprom.datasets.sample import Dataset
@@ -26,9 +27,11 @@ def load(folder: str | Path, *, device: str = "cpu", enhancer: nn.Module | None 
         enhancer: the run's own model, where it was trained with one that no configuration names.
 
     Raises:
-        UserError: the folder is not a run folder, or has no weights, or they are of another model.
+        UserError: the folder is not a run folder, or has no weights, or they are of another model, or there is no
+            such device.
     """
     folder = Path(folder)
+    check_device(device)
     config, record = read_config(folder), read_record(folder)
     if not STRATEGIES[config.strategy].enhancer:
         raise UserError(
@@ -36,9 +39,27 @@ def load(folder: str | Path, *, device: str = "cpu", enhancer: nn.Module | None 
         )
     path = weights_path(folder, "enhancer")
     # what is loaded replaces every weight: where the first ones came from is of no account here
-    model = enhancer or build_enhancer(_without_pretrained(config).enhancer, record.channels)
-    _fill(model, path)
-    return Model(model, channels=record.channels, name=folder.name, device=device)
+    if enhancer is None:
+        enhancer = build_enhancer(_without_pretrained(config).enhancer, record.channels)
+    _fill(enhancer, path)
+    return Model(enhancer, channels=record.channels, name=folder.name, device=device)
+
+
+def check_device(device: str) -> None:
+    """Refuse a device that this machine does not have.
+
+    Raises:
+        UserError: there is none of that name.
+
+    Example:
+        >>> check_device("cpu")
+    """
+    try:
+        torch.zeros(1, device=device).cpu()
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise UserError(
+            f"device {device!r} cannot be used on this machine: take cpu, or cuda or mps if it has one"
+        ) from error
 
 
 def load_recognizers(folder: str | Path) -> dict[str, nn.Module]:

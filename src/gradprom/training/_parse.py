@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import is_dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -13,6 +14,7 @@ from gradprom.errors import UserError
 from gradprom.training.config import Config
 
 _MODE = "gradprom"
+_NO_GROUP = "there is a single value, or none, where a group of options belongs: see gradprom train --help"
 _KINDS = {"int": "a whole number", "float": "a number", "str": "a text", "bool": "true or false", "dict": "options"}
 
 
@@ -30,13 +32,21 @@ def make_parser(**options: Any) -> Any:
         def error(self, message: str, ex: Exception | None = None) -> NoReturn:
             raise UserError(_sentence(message)) from ex
 
-    return Parser(**options)
+    jsonargparse.set_loader(_MODE, _load_yaml, (yaml.YAMLError,))
+    jsonargparse.set_dumper(_MODE, lambda data: yaml.safe_dump(data, sort_keys=False))
+    return Parser(parser_mode=_MODE, **options)
 
 
 def to_config(parser: Any, namespace: Any) -> Config:
     """The Config among a parser's results."""
-    fields = {name: namespace[name] for name in Config.__dataclass_fields__ if name in namespace}
-    instantiated = parser.instantiate(namespace)
+    fields = [name for name in Config.__dataclass_fields__ if name in namespace]
+    try:
+        instantiated = parser.instantiate(namespace)
+    except TypeError as error:
+        raise UserError(_NO_GROUP) from error
+    for name in fields:  # jsonargparse passes over a lone value here
+        if is_dataclass(instantiated[name]) and isinstance(namespace[name], str | int | float | list | None):
+            raise UserError(f"{name}: {_NO_GROUP}")
     return Config(**{name: instantiated[name] for name in fields})
 
 
@@ -82,12 +92,15 @@ def _sentence(message: str) -> str:
     >>> _sentence("Parser key \"training.size\":\\n  Expected a <class 'int'>. Got value: x")
     'training.size: expected a whole number, found x: see gradprom train --help'
     """
-    message = re.sub(r"\x1b\[[0-9;]*m", "", message)
+    message, hint = re.sub(r"\x1b\[[0-9;]*m", "", message), ": see gradprom train --help"
     keys = re.findall(r'[Pp]arser key "([^"]+)"', message)
     unknown = re.search(r"(?:Group '([^']+)' does not accept o|O)ption '([^']+)'", message)
     expected = re.search(r"Expected an? (.+?)(?:\. Got value: .*)?$", message, re.MULTILINE)
     found = re.search(r"(?:Got|Given) value: (.*)", message)
-    if unknown:
+    inner = re.search(rf"^ +- (.+){hint}", message, re.MULTILINE)
+    if inner:  # a group of options that may also be null has been here before
+        text = f"in {'.'.join(keys)}, {inner[1]}"
+    elif unknown:
         text = f"there is no option {'.'.join(name for name in (*keys, *unknown.groups()) if name)!r}"
     elif keys and expected and found:
         kind = expected[1].removeprefix("typing.Literal").removeprefix("<class '").removesuffix("'>")
@@ -96,6 +109,7 @@ def _sentence(message: str) -> str:
     elif "Unexpected config" in message:
         text = "the configuration file holds no options: expected lines such as strategy: gradprom"
     else:
+        message = re.sub(r'Parser key "([^"]+)"', r"\1", message)
         lines = [line.strip(" -") for line in message.splitlines() if line.strip()]
         text = ": ".join(line.rstrip(":.") for line in lines[:6])
-    return f"{text}: see gradprom train --help"
+    return text + hint

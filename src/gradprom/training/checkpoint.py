@@ -26,6 +26,7 @@ class Checkpoint:
         optimizer: of the stage; empty between stages.
         scaler: of the stage's GradScaler; empty without one.
         skipped: steps in a row without a finite loss.
+        losses: of the steps since the last row of ``metrics.csv``, which shows their mean.
         log_sizes: bytes of each log at this point; what was logged later is cut off on resuming.
         seconds: time spent in training so far.
     """
@@ -36,6 +37,7 @@ class Checkpoint:
     optimizer: dict[str, Any] = field(default_factory=dict)
     scaler: dict[str, Any] = field(default_factory=dict)
     skipped: int = 0
+    losses: list[float] = field(default_factory=list)
     log_sizes: dict[str, int] = field(default_factory=dict)
     seconds: float = 0.0
 
@@ -56,6 +58,6 @@ def read_checkpoint(folder: Path) -> Checkpoint | None:
     if not path.exists():
         return None
     data = read_torch(path)
-    if not isinstance(data, dict) or set(data) != set(Checkpoint.__dataclass_fields__):
+    if not isinstance(data, dict) or not {"stage", "step"} <= set(data) <= set(Checkpoint.__dataclass_fields__):
         raise UserError(f"{path}: is not a checkpoint of this version of gradprom, train again with --overwrite")
     return Checkpoint(**data)

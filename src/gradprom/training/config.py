@@ -240,6 +240,15 @@ def check(config: Config) -> None:
             raise UserError(f"{name} is {value}: it must be a finite number above 0")
     if not 0 <= config.promotion.weight < math.inf:
         raise UserError(f"promotion.weight is {config.promotion.weight}: it must be a finite number of at least 0")
+    whole = {
+        "training.seed": (training.seed, 0),
+        "dataset.split_seed": (config.dataset.split_seed, 0),
+        "enhancer.blocks": (config.enhancer.blocks, 1),
+        "enhancer.channels": (config.enhancer.channels, 1),
+    }
+    for name, (number, least) in whole.items():
+        if number is not None and number < least:
+            raise UserError(f"{name} is {number}: it must be a whole number of at least {least}")
     shares = {"training.rotate": training.rotate, "dataset.test_fraction": config.dataset.test_fraction}
     for name, value in shares.items():
         if not 0 <= value <= 1:

@@ -130,6 +130,10 @@ class TimedBatches:
             {task: truth.to(self._device) for task, truth in truths.items() if truth is not None},
         )
 
+    def close(self) -> None:
+        """Stop preparing batches."""
+        self._batches.close()
+
     def share(self) -> float:
         """Waiting time over all time since the last call."""
         now = time.perf_counter()

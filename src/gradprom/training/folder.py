@@ -15,6 +15,20 @@ from gradprom.errors import UserError
 from gradprom.training.config import Config, parse, to_dict
 
 CONFIG, RECORD, ENHANCER = "config.yaml", "run.json", "enhancer.safetensors"
+# all that a run and its evaluation leave in their folder
+OWN = (
+    CONFIG,
+    RECORD,
+    "*.safetensors",
+    "checkpoint.pt",
+    "metrics.csv",
+    "promotion.csv",
+    "preview.png",
+    "tensorboard",
+    "evaluation.csv",
+    "evaluation.json",
+    ".partial-*",
+)
 PACKAGES = ("gradprom", "torch", "torchvision", "timm", "segmentation-models-pytorch", "torchmetrics", "numpy")
 
 
@@ -69,23 +83,33 @@ def versions() -> dict[str, str]:
     return found
 
 
-def create_folder(folder: Path, config: Config, *, overwrite: bool) -> None:
-    """Make a run folder with its ``config.yaml``.
+def check_folder(folder: Path, *, overwrite: bool) -> None:
+    """Refuse a place where no run can be written; nothing is changed there.
 
     Raises:
         UserError: the folder exists, is not empty and ``overwrite`` is false, or it is not a run folder.
     """
-    import yaml
-
     if folder.is_file():
         raise UserError(f"{folder}: is a file, give the name of a folder for the run")
     if folder.exists() and any(folder.iterdir()):
         if not overwrite:
             raise UserError(f"{folder}: exists and is not empty, give another folder, or --overwrite or --resume it")
-        if not (folder / CONFIG).exists():
+        if not (folder / CONFIG).exists() or not (folder / RECORD).exists():
             raise UserError(f"{folder}: is not a run folder and will not be overwritten, give another folder")
-        shutil.rmtree(folder)
+
+
+def create_folder(folder: Path, config: Config, record: RunRecord) -> None:
+    """Make a run folder with its ``config.yaml`` and ``run.json``, in place of an earlier run.
+
+    Of the earlier run only what gradprom itself wrote is removed.
+    """
+    import yaml
+
+    for pattern in OWN:
+        for path in folder.glob(pattern):
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
     write_text(folder / CONFIG, yaml.safe_dump(to_dict(config), sort_keys=False))
+    write_record(folder, record)
 
 
 def read_config(folder: Path) -> Config:
@@ -113,13 +137,16 @@ def read_record(folder: Path) -> RunRecord:
     path = folder / RECORD
     try:
         data: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        return RunRecord(**data)
+        record = RunRecord(**data)
     except FileNotFoundError as error:
         raise UserError(
             f"{folder}: has no {RECORD}, its training never began: give a folder of a finished run"
         ) from error
     except (ValueError, TypeError) as error:
         raise UserError(f"{path}: is damaged or of another version of gradprom, train again") from error
+    if record.channels not in (1, 3):
+        raise UserError(f"{path}: channels is {record.channels!r}, expected 1 or 3: train again")
+    return record
 
 
 def weights_path(folder: Path, model: str) -> Path:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+import signal
+import threading
 import time
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -150,7 +152,7 @@ class Trainer:
         batches = TimedBatches(
             self.data, self.data.loader(stage.name), position.step, stage.config.steps, self.runtime.device
         )
-        meter = _Meter(self.config.training.batch_size)
+        meter = _Meter(self.config.training.batch_size, position.losses)
         began = time.perf_counter() - position.seconds
 
         def save() -> None:
@@ -160,14 +162,14 @@ class Trainer:
             position.scaler = scaler.state_dict() if scaler is not None else {}
             self._save(held)
 
-        try:
+        with _interrupts() as interrupted, closing(batches):
             for degraded, clean, truths in batches:
                 torch.manual_seed(seed + position.step)  # for dropout and the like
                 rate = _learning_rate(stage.config, position.step)
                 for group in optimizer.param_groups:
                     group["lr"] = rate
                 optimizer.zero_grad(set_to_none=True)
-                record = step_of(degraded, clean, truths)
+                record = self._step(step_of, degraded, clean, truths)
                 self._guard(record, stage)
                 if not record.skipped:
                     _optimize(optimizer, scaler)
@@ -176,10 +178,22 @@ class Trainer:
                 self._report(stage, before, record, meter, batches, rate, bar)
                 if position.step == FIRST_CHECKPOINT or position.step % self.config.training.checkpoint_every == 0:
                     save()
-        except KeyboardInterrupt:
-            save()
-            raise
+                if interrupted():
+                    save()
+                    raise KeyboardInterrupt
         position.seconds = time.perf_counter() - began
+
+    def _step(self, step_of: StepFunction, *batch: Any) -> Step:
+        try:
+            return step_of(*batch)
+        except ValueError as error:
+            if "more than 1 value per channel" not in str(error):  # batch norm's own words
+                raise
+            training = self.config.training
+            raise UserError(
+                f"training.batch_size {training.batch_size} on {training.devices} devices at training.size "
+                f"{training.size} leaves batch norm a single value to normalise: take larger batches or images"
+            ) from error
 
     def _guard(self, record: Step, stage: Stage) -> None:
         position = self.position
@@ -222,21 +236,43 @@ class Trainer:
         save_checkpoint(self.folder, self.position)
 
 
-class _Meter:
-    """Running figures between two rows of the log."""
+@contextmanager
+def _interrupts() -> Iterator[Callable[[], bool]]:
+    """Ctrl-C waits for the end of the step, for only between two steps a run can be gone on with; a second does not."""
+    came = False
 
-    def __init__(self, batch_size: int) -> None:
+    def note(*_: object) -> None:
+        nonlocal came
+        came = True
+        signal.signal(signal.SIGINT, before)
+
+    if threading.current_thread() is not threading.main_thread():  # others get no signals
+        yield lambda: False
+        return
+    before = signal.signal(signal.SIGINT, note)
+    try:
+        yield lambda: came
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+class _Meter:
+    """Running figures between two rows of the log; ``losses`` are those of the steps since the last row."""
+
+    def __init__(self, batch_size: int, losses: list[float]) -> None:
         self._batch_size = batch_size
+        self._losses = losses
         self.validation = math.nan
         self._promotion: float | None = None
         self._smooth = math.nan
         self.restart()
 
     def restart(self) -> None:
-        self._losses: list[float] = []
+        self._steps = 0
         self._began = time.perf_counter()
 
     def add(self, record: Step) -> None:
+        self._steps += 1
         self._losses.append(record.main_loss)
         self._smooth = record.main_loss if math.isnan(self._smooth) else 0.95 * self._smooth + 0.05 * record.main_loss
         if record.promoted:
@@ -246,7 +282,8 @@ class _Meter:
     def row(self) -> dict[str, float]:
         seconds = max(time.perf_counter() - self._began, 1e-9)
         row = {"loss": math.fsum(self._losses) / len(self._losses)} if self._losses else {}
-        row["images_per_second"] = len(self._losses) * self._batch_size / seconds
+        row["images_per_second"] = self._steps * self._batch_size / seconds
+        self._losses.clear()
         self.restart()
         return row
 
@@ -264,8 +301,8 @@ class _Figures(ProgressColumn):
         return Text(task.fields.get("figures", ""))
 
 
-def make_progress() -> Progress:
-    """A progress bar on the error stream, so that the output stays clean."""
+def make_progress(*, disable: bool = False) -> Progress:
+    """A progress bar on the error stream, so that the output stays clean; of several processes one shows it."""
     from rich.console import Console
 
     return Progress(
@@ -275,6 +312,7 @@ def make_progress() -> Progress:
         _Figures(),
         TimeRemainingColumn(),
         console=Console(stderr=True),
+        disable=disable,
     )
 
 

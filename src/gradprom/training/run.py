@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import gc
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -17,13 +18,24 @@ from gradprom._process import tune_malloc
 from gradprom.datasets import load_dataset
 from gradprom.datasets.sample import Dataset
 from gradprom.enhancers import build_enhancer
+from gradprom.errors import UserError
 from gradprom.promotion import average_over_processes
 from gradprom.recognizers import build_recognizer
 from gradprom.strategies import STRATEGIES, CascadeStep, EnhancerStep, RecognizerStep
-from gradprom.training.checkpoint import read_checkpoint
+from gradprom.training.checkpoint import NAME as CHECKPOINT
+from gradprom.training.checkpoint import Checkpoint, read_checkpoint
 from gradprom.training.config import Config, TrainingConfig, check, stage_key
 from gradprom.training.data import RunData, stage_seed
-from gradprom.training.folder import ENHANCER, RunRecord, create_folder, read_config, versions, write_record
+from gradprom.training.folder import (
+    CONFIG,
+    ENHANCER,
+    RunRecord,
+    check_folder,
+    create_folder,
+    read_config,
+    versions,
+    write_record,
+)
 from gradprom.training.logs import Logs
 from gradprom.training.loop import Runtime, Stage, Trainer, make_progress
 from gradprom.weights import save_weights
@@ -51,13 +63,12 @@ def train(
         ``tensorboard/`` and ``preview.png``.
 
     Raises:
-        UserError: something in the configuration or the data is not as it must be.
+        UserError: something in the configuration or the data is not as it must be; nothing was written or replaced.
     """
     check(config)
     folder = Path(output)
-    dataset = _load(config)
-    create_folder(folder, config, overwrite=overwrite)
-    return _run(config, folder, dataset, enhancer, recognizers)
+    check_folder(folder, overwrite=overwrite)
+    return _run(config, folder, enhancer, recognizers, new=True)
 
 
 def resume(
@@ -71,8 +82,7 @@ def resume(
         UserError: the folder is not a run folder, or its checkpoint is damaged.
     """
     folder = Path(folder)
-    config = read_config(folder)
-    return _run(config, folder, _load(config), enhancer, recognizers)
+    return _run(read_config(folder), folder, enhancer, recognizers, new=False)
 
 
 def _load(config: Config) -> Dataset:
@@ -83,13 +93,35 @@ def _load(config: Config) -> Dataset:
 def _run(
     config: Config,
     folder: Path,
+    enhancer: nn.Module | None,
+    recognizers: Mapping[str, nn.Module] | None,
+    *,
+    new: bool,
+) -> Path:
+    tune_malloc()
+    for task in recognizers or {}:
+        if task not in config.tasks:
+            raise UserError(f"a recognizer was given for {task!r}, which the configuration has no entry for: add one")
+    dataset = _load(config)
+    precision = _precision(config.training)
+    fabric = _fabric(config.training, precision)
+    try:
+        _work(config, folder, dataset, enhancer, recognizers, fabric, precision, new)
+    finally:
+        _leave(fabric)
+    return folder
+
+
+def _work(
+    config: Config,
+    folder: Path,
     dataset: Dataset,
     enhancer: nn.Module | None,
     recognizers: Mapping[str, nn.Module] | None,
-) -> Path:
-    tune_malloc()
-    precision = _precision(config.training)
-    fabric = _fabric(config.training, precision)
+    fabric: Any,
+    precision: str,
+    new: bool,
+) -> None:
     runtime = Runtime(
         device=fabric.device,
         autocast=fabric.autocast,
@@ -99,24 +131,31 @@ def _run(
     )
     data = RunData(config, dataset, rank=fabric.global_rank, world=fabric.world_size)
     models = _models(config, dataset, enhancer, recognizers)
+    if fabric.world_size > 1 and runtime.device.type == "cuda":
+        convert: Any = nn.SyncBatchNorm.convert_sync_batchnorm
+        models = {name: convert(model) for name, model in models.items()}
     own_models = enhancer is not None or recognizers is not None
     for model in models.values():
         model.to(runtime.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     stages = _stages(config, models, runtime, shared=not own_models, distributed=fabric.world_size > 1)
-    position = read_checkpoint(folder)
+    position = None if new else read_checkpoint(folder)
     if position is not None:
-        for name, state in position.models.items():
-            if name in models:
-                models[name].load_state_dict(state)
-    logs = None
-    if runtime.is_main:
-        done = sum(s.config.steps for s in stages[: position.stage]) + position.step if position else 0
-        logs = Logs(folder, list(config.tasks), position.log_sizes if position else None, done)
+        _restore(models, position, folder)
     record = _record(config, data, runtime)
-    if runtime.is_main:
-        write_record(folder, record)
-    with make_progress() as progress:
+    with make_progress(disable=not runtime.is_main) as progress:
         data.cache.preload(data.training, dataset.channels, progress)
+        # all that can be wrong with what was given has shown by now: from here on the folder is written to
+        logs = None
+        runtime.barrier()
+        if runtime.is_main:
+            if new:
+                create_folder(folder, config, record)
+            else:
+                write_record(folder, record)
+                for leftover in folder.glob(".partial-*"):
+                    leftover.unlink()
+            done = sum(s.config.steps for s in stages[: position.stage]) + position.step if position else 0
+            logs = Logs(folder, list(config.tasks), position.log_sizes if position else None, done)
         trainer = Trainer(config, folder, data, models, stages, runtime, logs, progress)
         if position is not None:
             trainer.position = position
@@ -130,14 +169,39 @@ def _run(
         record.seconds, record.finished = round(trainer.position.seconds, 1), True
         write_record(folder, record)
     runtime.barrier()
-    return folder
+
+
+def _restore(models: Mapping[str, nn.Module], position: Checkpoint, folder: Path) -> None:
+    try:
+        for name, state in position.models.items():
+            if name in models:
+                models[name].load_state_dict(state)
+    except (RuntimeError, TypeError, AttributeError) as error:
+        raise UserError(
+            f"{folder / CHECKPOINT}: is of another model than {CONFIG} beside it names, train again with --overwrite"
+        ) from error
+
+
+def _leave(fabric: Any) -> None:
+    """Take leave of the other processes: one that ends while models and groups still live may abort."""
+    if fabric.world_size > 1 and torch.distributed.is_initialized():
+        gc.collect()
+        torch.distributed.destroy_process_group()
 
 
 def _fabric(training: TrainingConfig, precision: str) -> Any:
     from lightning_fabric import Fabric
 
     strategy = "ddp" if training.devices > 1 else "auto"
-    fabric = Fabric(accelerator=training.accelerator, devices=training.devices, precision=precision, strategy=strategy)
+    try:
+        fabric = Fabric(
+            accelerator=training.accelerator, devices=training.devices, precision=precision, strategy=strategy
+        )
+    except (RuntimeError, ValueError) as error:  # MisconfigurationException is one of them or the other by version
+        raise UserError(
+            f"training.accelerator {training.accelerator} with {training.devices} devices and precision {precision} "
+            "cannot be had on this machine: take accelerator cpu or auto, and as many devices as there are"
+        ) from error
     fabric.launch()
     return fabric
 

@@ -1,0 +1,93 @@
+"""Arithmetic on lists of gradients."""
+
+import math
+
+import pytest
+import torch
+
+from gradprom._gradients import add, add_to_grad, checksum, combine, inner, own, reduce_all, weighted_sum
+
+CPU = torch.device("cpu")
+
+
+def values(gradients: list) -> list:
+    return [None if gradient is None else gradient.tolist() for gradient in gradients]
+
+
+def test_own_clones_what_is_shared_or_expanded_and_nothing_else() -> None:
+    alone, shared, storage = torch.ones(2), torch.ones(2), torch.arange(6.0)
+    first = [alone, None, shared, torch.tensor(1.0).expand(3)]
+    second = [shared, storage[:3], storage[3:], storage[0].expand(6)]
+    expected = values(first), values(second)
+    own(first, second)
+    assert (values(first), values(second)) == expected
+    assert first[0] is alone
+    assert first[2] is shared
+    found = [gradient for gradient in [*first, *second] if gradient is not None]
+    for i, gradient in enumerate(found):
+        gradient.fill_(i)  # each can be written to, and none is seen in another
+    assert [set(gradient.tolist()) for gradient in found] == [{i} for i in range(len(found))]
+
+
+def test_inner_products_by_hand_and_in_the_wider_type() -> None:
+    xs = [torch.tensor([1.0, 2]), None, torch.tensor([[3.0]])]
+    ys = [torch.tensor([3.0, 4]), torch.ones(1), torch.tensor([[-1.0]])]
+    products = inner(xs, ys, CPU)
+    assert products.tolist() == [11, 0, -3]
+    assert products.dtype == torch.float32
+    assert inner([torch.ones(1).half()], [torch.ones(1).half()], CPU).dtype == torch.float32
+    # 300² does not fit into float16
+    assert inner([torch.full((1,), 300.0).half()], [torch.full((1,), 300.0).half()], CPU).item() == 90_000
+    assert inner([torch.ones(1), torch.ones(1).double()], [torch.ones(1)] * 2, CPU).dtype == torch.float64
+    assert inner([None], [None], CPU).tolist() == [0]
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+def test_checksum_tells_finite_from_not(dtype: torch.dtype) -> None:
+    largest = torch.full((5,), torch.finfo(dtype).max, dtype=dtype)
+    assert checksum([largest, None, -largest, torch.zeros(0)], CPU).tolist() == [0]
+    for bad in (math.nan, math.inf, -math.inf):
+        assert not checksum([torch.tensor([1, bad, 2], dtype=dtype), largest], CPU).isfinite().any()
+    assert checksum([None], CPU).tolist() == [0]
+    assert checksum([], CPU).tolist() == [0]
+
+
+def test_sums_with_and_without_none() -> None:
+    def lists() -> tuple[list, list]:
+        return [torch.ones(1), torch.ones(1), None, None], [torch.ones(1), None, torch.ones(1), None]
+
+    xs, ys = lists()
+    first = xs[0]
+    assert values(weighted_sum(xs, ys, alpha=2)) == [[3], [1], [2], None]
+    assert first.item() == 3  # in place
+    assert ys[2].item() == 1
+    xs, ys = lists()
+    add(xs, ys)
+    assert values(xs) == [[2], [1], [1], None]
+    xs, ys = lists()
+    assert values(combine(xs, [2.0, 3.0, 9.0, 9.0], ys, 0.5)) == [[2.5], [3], [0.5], None]
+    xs, ys = lists()
+    assert values(combine(xs, [2.0, 3.0, 9.0, 9.0], ys, 0.0)) == [[2], [3], None, None]
+
+
+def test_add_to_grad() -> None:
+    parameters = [torch.zeros(1, requires_grad=True) for _ in range(3)]
+    parameters[1].grad = held = torch.ones(1)
+    add_to_grad(parameters, [torch.ones(1), torch.ones(1), None])
+    assert values([p.grad for p in parameters]) == [[1], [2], None]
+    assert parameters[1].grad is held
+
+
+def test_reduce_all_keeps_none_where_no_process_has_a_gradient() -> None:
+    parameters = [torch.zeros(2), torch.zeros(1), torch.zeros(1)]
+    gradients = [torch.ones(2), None, None]
+    losses = torch.tensor([4.0])
+
+    def with_a_process_that_has_the_second(tensors: list) -> None:
+        others = [torch.zeros(2), torch.tensor([6.0]), torch.zeros(1), torch.tensor([2.0]), torch.tensor([0.0, 1, 0])]
+        for tensor, other in zip(tensors, others, strict=True):
+            tensor.add_(other).div_(2)
+
+    reduce_all(with_a_process_that_has_the_second, [(parameters, gradients)], losses)
+    assert values(gradients) == [[0.5, 0.5], [3], None]
+    assert losses.item() == 3
