@@ -34,7 +34,7 @@ print(json.dumps([sorted(promotion), sorted(set(sys.modules) - before)]))
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     promotion, all_three = json.loads(done.stdout)
-    assert promotion == ["gradprom", "gradprom._gradients", "gradprom.promotion"]
+    assert promotion == ["gradprom", "gradprom._gates", "gradprom._gradients", "gradprom.promotion"]
     assert {name.split(".")[0] for name in all_three} == {"gradprom"}
 
 

@@ -77,7 +77,9 @@ def given(module: nn.Module) -> Tensor:
 @pytest.mark.parametrize("strategy", ["joint", "frozen", "gradprom"])
 def test_cascades_give_what_the_paper_says(strategy: Cascade, tasks: tuple[str, ...], supervised: bool) -> None:
     judged = set()
-    for seed in range(6):
+    for seed in range(60):
+        if seed >= 3 and judged == {True, False}:
+            break
         case, frozen = Case(tasks, seed), strategy == "frozen"
         main, auxiliary, phi = by_hand(case, supervised=supervised, frozen=frozen)
         step = CascadeStep(
@@ -186,16 +188,16 @@ def _learn(target: Literal["reference", "live"]) -> tuple[float, float]:
     with torch.no_grad():
         for parameter, value in zip(enhancer.parameters(), (1.0, 0.0), strict=True):
             parameter.fill_(value)
-        recognizer[1].weight.copy_(torch.tensor([-1.0, 1.0]).view(2, 1).expand(2, 16))
-        recognizer[1].bias.copy_(torch.tensor([8.0, -8.0]))
+        recognizer[1].weight.copy_(torch.tensor([-0.25, 0.25]).view(2, 1).expand(2, 16))
+        recognizer[1].bias.copy_(torch.tensor([2.0, -2.0]))
     step = CascadeStep(
         "gradprom", enhancer, {"diagnosis": recognizer}, supervision="unsupervised", target=target, weight=1e-4
     )
-    optimizer = torch.optim.Adam([*enhancer.parameters(), *recognizer.parameters()], lr=0.02)
+    optimizer = torch.optim.Adam([*enhancer.parameters(), *recognizer.parameters()], lr=0.01)
     losses = []
     for _ in range(400):
         optimizer.zero_grad()
-        record = step(clean + torch.randn_like(clean), clean, {})
+        record = step(clean + 2 * torch.randn_like(clean), clean, {})
         optimizer.step()
         losses.append(record.losses["diagnosis"])
     with torch.no_grad():
@@ -209,7 +211,7 @@ def test_a_live_target_lets_the_recognizer_collapse_and_the_reference_does_not()
     assert loss < 1e-3  # it is consistent,
     assert abs(apart) < 0.02  # for it says the same of every image
     loss, apart = _learn("reference")
-    assert loss > 1e-2
+    assert loss > 0.1
     assert apart > 0.5
 
 

@@ -11,8 +11,9 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from gradprom._gates import GateName
 from gradprom.objectives import ConsistencyLoss, EnhancementLoss, consistency_loss, enhancement_loss, recognition_loss
-from gradprom.promotion import Combine, GateName, GradientPromotion, Step
+from gradprom.promotion import Combine, GradientPromotion, Step
 
 Truths = Mapping[str, Tensor]
 Supervision = Literal["supervised", "unsupervised"]
