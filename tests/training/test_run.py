@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import csv
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -213,3 +216,19 @@ def test_an_accelerator_that_is_not_there(make_config: MakeConfig, tmp_path: Pat
     with pytest.raises(UserError, match=rf"training\.accelerator {missing} with 1 devices"):
         train(make_config({"training.accelerator": missing}), tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+def test_two_processes_train_as_one(options: Callable[..., list[str]], trained: Trained, tmp_path: Path) -> None:
+    words = options({"strategy": "enhancer_only", "training.devices": 2})
+    command = [sys.executable, "-m", "gradprom.cli", "train", *words, "-o", str(tmp_path / "run")]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == f"{tmp_path / 'run'}\n"
+    one, two = weights(trained("enhancer_only")), weights(tmp_path / "run")
+    for name in one:  # its shards are equal, its loss is a mean and it has no batch norm
+        torch.testing.assert_close(two[name], one[name], rtol=0, atol=1e-5)
+    rows = [
+        (folder / "metrics.csv").read_text().splitlines() for folder in (trained("enhancer_only"), tmp_path / "run")
+    ]
+    assert [row.split(",")[:2] for row in rows[0]] == [row.split(",")[:2] for row in rows[1]]

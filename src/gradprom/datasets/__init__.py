@@ -19,6 +19,7 @@ def load_dataset(
     channels: int | None = None,
     test_fraction: float = 0.2,
     split_seed: int = 0,
+    max_pixels: int = 100_000_000,
 ) -> Dataset:
     """Find the samples of a dataset and split them into training and test samples; pixels are read later.
 
@@ -29,6 +30,7 @@ def load_dataset(
         test_fraction: share of the samples that are tested on, where the dataset brings no test set of its
             own (`brain_mr` and a `folder` with a ``test`` folder do).
         split_seed: another seed gives another split; the same seed gives the same split on every machine.
+        max_pixels: images with more are refused before they are decoded.
 
     Raises:
         UserError: for an unknown name, a missing root, or a root that is not whole.
@@ -53,7 +55,9 @@ def load_dataset(
     if name == "isic2018":
         from gradprom.datasets.isic2018 import load_isic2018
 
-        return load_isic2018(root, channels=channels, test_fraction=test_fraction, split_seed=split_seed)
-    from gradprom.datasets.folder import load_folder
+        load = load_isic2018
+    else:
+        from gradprom.datasets.folder import load_folder
 
-    return load_folder(root, channels=channels, test_fraction=test_fraction, split_seed=split_seed)
+        load = load_folder
+    return load(root, channels=channels, test_fraction=test_fraction, split_seed=split_seed, max_pixels=max_pixels)

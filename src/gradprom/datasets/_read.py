@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from gradprom.errors import UserError
-from gradprom.images import read_image
+from gradprom.images import MAX_PIXELS, read_image
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
 MASK_SUFFIXES = (".png", ".tif", ".tiff", ".bmp")  # no JPEG: its compression invents class numbers
@@ -51,13 +51,13 @@ def pair_masks(images: dict[str, Path], masks: dict[str, Path], folder: Path, pa
     return [masks[stem] for stem in images]
 
 
-def read_pixels(path: Path) -> NDArray[np.uint8] | NDArray[np.uint16]:
+def read_pixels(path: Path, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8] | NDArray[np.uint16]:
     """The image at ``path`` as (height, width, channels), uint8 or uint16, channels 1 or 3.
 
     Raises:
-        UserError: when the file is no image, is damaged, or is too small to be measured.
+        UserError: when the file is no image, is damaged, too large, or too small to be measured.
     """
-    pixels: NDArray[np.uint8] | NDArray[np.uint16] = read_image(path).pixels
+    pixels: NDArray[np.uint8] | NDArray[np.uint16] = read_image(path, max_pixels, option="dataset.max_pixels").pixels
     height, width = pixels.shape[:2]
     if min(height, width) < MIN_SIDE:
         raise UserError(
@@ -67,7 +67,7 @@ def read_pixels(path: Path) -> NDArray[np.uint8] | NDArray[np.uint16]:
     return pixels
 
 
-def read_mask(path: Path, image_path: Path) -> NDArray[np.uint8]:
+def read_mask(path: Path, image_path: Path, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]:
     """The values of the mask at ``path`` as (height, width) uint8: as stored, of a palette the indices.
 
     Its size is held against the image's before any pixel is decoded, so its memory is bounded as the image's is.
@@ -76,7 +76,7 @@ def read_mask(path: Path, image_path: Path) -> NDArray[np.uint8]:
         UserError: when the file is no image, is damaged, coloured, holds values beyond 0 to 255, or has another size
             than its image.
     """
-    expected = _size_of(image_path)
+    expected = _size_of(image_path, max_pixels)
     try:
         with Image.open(path) as file:
             found = file.size
@@ -101,24 +101,24 @@ def read_mask(path: Path, image_path: Path) -> NDArray[np.uint8]:
     return np.ascontiguousarray(values, dtype=np.uint8)
 
 
-def read_binary_mask(path: Path, image_path: Path) -> NDArray[np.uint8]:
+def read_binary_mask(path: Path, image_path: Path, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]:
     """A mask of 0 and 255 as classes 0 and 1.
 
     Raises:
         UserError: as `read_mask`, and when there are other values.
     """
-    values = read_mask(path, image_path)
+    values = read_mask(path, image_path, max_pixels)
     other = values[(values != 0) & (values != 255)]
     if other.size:
         raise UserError(f"{path}: expected a mask of 0 and 255 alone, found {int(other[0])}: replace the file")
     return np.where(values == 255, np.uint8(1), np.uint8(0))
 
 
-def _size_of(path: Path) -> tuple[int, int]:
+def _size_of(path: Path, max_pixels: int) -> tuple[int, int]:
     """Width and height of the image at ``path``, from its header where Pillow knows its kind."""
     try:
         with Image.open(path) as file:
             return file.size
     except Exception:  # a TIFF of 16-bit colour, for one; and what is broken is refused here in better words
-        height, width = read_pixels(path).shape[:2]
+        height, width = read_pixels(path, max_pixels).shape[:2]
         return width, height

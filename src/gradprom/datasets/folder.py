@@ -23,6 +23,7 @@ from gradprom.datasets._split import split
 from gradprom.datasets._tables import read_table
 from gradprom.datasets.sample import Dataset, Sample
 from gradprom.errors import UserError
+from gradprom.images import MAX_PIXELS
 
 _EXPECTED = (
     "expected a folder with images/ and, where there are some, masks/ (files of the same names), "
@@ -41,7 +42,12 @@ class _Part:
 
 
 def load_folder(
-    root: str | Path | None, *, channels: int | None = None, test_fraction: float = 0.2, split_seed: int = 0
+    root: str | Path | None,
+    *,
+    channels: int | None = None,
+    test_fraction: float = 0.2,
+    split_seed: int = 0,
+    max_pixels: int = MAX_PIXELS,
 ) -> Dataset:
     """The images in ``root/images``, with what lies beside them.
 
@@ -68,8 +74,10 @@ def load_folder(
         _refuse_unlike(root, *parts)
 
     classes = tuple(sorted({label for part in parts for label in (part.labels or {}).values()}))
-    binary, mask_classes = _mask_classes(parts)
-    samples = [_samples(part, classes, binary, prefix) for part, prefix in zip(parts, ("", "test-"), strict=False)]
+    binary, mask_classes = _mask_classes(parts, max_pixels)
+    samples = [
+        _samples(part, classes, binary, prefix, max_pixels) for part, prefix in zip(parts, ("", "test-"), strict=False)
+    ]
     if len(parts) == 2:
         train, test = samples
         clash = {sample.id for sample in train} & {sample.id for sample in test}
@@ -132,12 +140,12 @@ def _refuse_unlike(root: Path, train: _Part, test: _Part) -> None:
             raise UserError(f"{lack / name}: missing, but {have / name} is there: give both or neither")
 
 
-def _mask_classes(parts: list[_Part]) -> tuple[bool, tuple[str, ...]]:
+def _mask_classes(parts: list[_Part], max_pixels: int) -> tuple[bool, tuple[str, ...]]:
     """Whether masks are 0 and 255, and the names of the classes: by all masks, as one may lack some classes."""
     pairs = [pair for part in parts for pair in zip(part.masks or (), part.images.values(), strict=False)]
     if not pairs:
         return False, ()
-    values = map_files(_values_of, pairs, "Reading masks")
+    values = map_files(functools.partial(_values_of, max_pixels=max_pixels), pairs, "Reading masks")
     largest, path = max((found[-1], str(path)) for found, (path, _) in zip(values, pairs, strict=True))
     if set().union(*values) <= {0, 255}:
         return True, ("background", "foreground")
@@ -149,18 +157,18 @@ def _mask_classes(parts: list[_Part]) -> tuple[bool, tuple[str, ...]]:
     return False, ("background", *(f"class {number}" for number in range(1, largest + 1)))
 
 
-def _values_of(pair: tuple[Path, Path]) -> list[int]:
-    return [int(value) for value in np.flatnonzero(np.bincount(read_mask(*pair).ravel(), minlength=256))]
+def _values_of(pair: tuple[Path, Path], max_pixels: int) -> list[int]:
+    return [int(value) for value in np.flatnonzero(np.bincount(read_mask(*pair, max_pixels).ravel(), minlength=256))]
 
 
-def _samples(part: _Part, classes: tuple[str, ...], binary: bool, prefix: str) -> list[Sample]:
+def _samples(part: _Part, classes: tuple[str, ...], binary: bool, prefix: str, max_pixels: int) -> list[Sample]:
     read = read_binary_mask if binary else read_mask
     masks: Sequence[Path | None] = part.masks or [None] * len(part.images)
     return [
         Sample(
             id=prefix + stem,
-            read_image=functools.partial(read_pixels, path),
-            read_mask=None if mask is None else functools.partial(read, mask, path),
+            read_image=functools.partial(read_pixels, path, max_pixels),
+            read_mask=None if mask is None else functools.partial(read, mask, path, max_pixels),
             label=None if part.labels is None else classes.index(part.labels[stem]),
         )
         for (stem, path), mask in zip(part.images.items(), masks, strict=True)

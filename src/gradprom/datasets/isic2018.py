@@ -13,6 +13,7 @@ from gradprom.datasets._split import split
 from gradprom.datasets._tables import read_table
 from gradprom.datasets.sample import Dataset, Sample
 from gradprom.errors import UserError
+from gradprom.images import MAX_PIXELS
 
 IMAGES = "ISIC2018_Task1-2_Training_Input"
 MASKS = "ISIC2018_Task1_Training_GroundTruth"
@@ -23,7 +24,12 @@ _WHERE = "download both from https://challenge.isic-archive.com/data/#2018"
 
 
 def load_isic2018(
-    root: str | Path | None, *, channels: int | None = None, test_fraction: float = 0.2, split_seed: int = 0
+    root: str | Path | None,
+    *,
+    channels: int | None = None,
+    test_fraction: float = 0.2,
+    split_seed: int = 0,
+    max_pixels: int = MAX_PIXELS,
 ) -> Dataset:
     """The images under ``root``, with masks (background, lesion) and, given ``metadata.csv``, diagnoses.
 
@@ -52,8 +58,8 @@ def load_isic2018(
     samples = [
         Sample(
             id=stem,
-            read_image=functools.partial(read_pixels, path),
-            read_mask=functools.partial(read_binary_mask, mask, path),
+            read_image=functools.partial(read_pixels, path, max_pixels),
+            read_mask=functools.partial(read_binary_mask, mask, path, max_pixels),
             label=classes.index(diagnoses[stem]) if classes else None,
         )
         for (stem, path), mask in zip(images.items(), paired, strict=True)

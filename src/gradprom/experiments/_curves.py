@@ -41,8 +41,10 @@ def training_plots(runs: Sequence[tuple[str, Path | None]]) -> list[Plot]:
         score = numbers(columns, "validation_psnr")[enhancing]
         scored = np.isfinite(score)
         scores.append(Curve(name, x[scored], score[scored]))
-        pretraining = stages == "pretrain"
-        recognizers.append(smoothed(name, steps[pretraining], loss[pretraining]))
+        tasks = [stage for stage in dict.fromkeys(stages) if str(stage).startswith("pretrain")]
+        for stage in tasks:
+            label = name if len(tasks) == 1 else f"{name}, {str(stage).removeprefix('pretrain_')}"
+            recognizers.append(smoothed(label, steps[stages == stage], loss[stages == stage]))
     return _drawn(
         Plot(
             draw(losses, ylabel="enhancement loss", log=True), "Enhancement loss, smoothed: warm-up, then the cascade."

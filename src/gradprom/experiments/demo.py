@@ -47,13 +47,16 @@ STRATEGIES = ("enhancer_only", "gradprom")
 OWN = (*STRATEGIES, "stages", "slices", "enhanced", "report.html")
 
 
-def demo(output: str | Path, *, overwrite: bool = False, settings: dict[str, str] | None = None) -> Path:
+def demo(
+    output: str | Path, *, overwrite: bool = False, settings: dict[str, str] | None = None, limit: int | None = None
+) -> Path:
     """Train enhancer_only and gradprom on the embedded brain images, evaluate both, enhance a slice, write a report.
 
     Args:
         output: folder for all of it.
         overwrite: replace an earlier demonstration.
         settings: options of the configuration that differ from :data:`SETTINGS`.
+        limit: measure only so many test slices.
 
     Returns:
         The report page.
@@ -80,7 +83,7 @@ def demo(output: str | Path, *, overwrite: bool = False, settings: dict[str, str
         train(parse(arguments=["--strategy", strategy, *arguments]), folder / strategy)
     for strategy in STRATEGIES:
         console.rule(f"{strategy}: evaluation")
-        console.print(evaluate_run(folder / strategy, cache=folder / "stages").table())
+        console.print(evaluate_run(folder / strategy, cache=folder / "stages", limit=limit).table())
     console.rule("enhancing a slice")
     slice_path = _write_slice(folder / "slices", folder / "gradprom")
     enhanced = enhance_files(load(folder / "gradprom"), [slice_path], folder / "enhanced")

@@ -32,12 +32,13 @@ _ENCODE: dict[Format, Callable[[Image, BinaryIO], None]] = {
 _OTHERS = {b"GIF8": "a GIF", b"BM": "a BMP", b"RIFF": "a WebP", b"%PDF": "a PDF", b"\x1f\x8b": "a gzip file"}
 
 
-def read_image(path: str | Path, max_pixels: int = MAX_PIXELS) -> Image:
+def read_image(path: str | Path, max_pixels: int = MAX_PIXELS, *, option: str = "--max-pixels") -> Image:
     """Read a PNG, JPEG or TIFF file; what is in it decides which, not its name.
 
     Args:
         path: PNG and TIFF of 1 to 16 bits, grey, colour, palette, with or without alpha; JPEG grey or colour.
         max_pixels: larger images are refused before any pixel is decoded.
+        option: what the user is told to raise then.
 
     Returns:
         The pixels as stored (not turned), 1 bit as 0 and 255, a palette as colour (as grey if all its colours are).
@@ -62,7 +63,7 @@ def read_image(path: str | Path, max_pixels: int = MAX_PIXELS) -> Image:
         if width * height > max_pixels:
             raise UnreadableError(
                 f"expected at most {max_pixels} pixels, found {width}×{height}; if the file is to be trusted "
-                f"and memory allows, raise the limit with --max-pixels {width * height}"
+                f"and memory allows, raise the limit with {option} {width * height}"
             )
 
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 from collections.abc import Iterator, Sequence
@@ -105,6 +106,7 @@ def enhance_files(
     output = Path(output)
     spans(1, tile, overlap)  # refuses sizes that fit no image
     plan = plan_files(inputs, output, overwrite=overwrite, skip_existing=skip_existing)
+    is_new = not output.exists()
     _make_folder(output)
     log = _Log()
     with Progress(
@@ -138,8 +140,12 @@ def enhance_files(
                 log.written.append(target)
             progress.update(tiles, visible=False)
             progress.advance(files)
-    if log.failed:
+    if log.failed and log.written:
         raise PartialFailureError(_summary(log, output))
+    if log.failed:
+        if is_new:
+            _remove_empty(output)
+        raise UserError(_summary(log, output))
     return Enhanced(tuple(log.written), plan.existing, plan.passed_over)
 
 
@@ -226,6 +232,13 @@ def _make_folder(output: Path) -> None:
     raise UserError(f"{output}: the output folder cannot be written to ({reason}); choose another")
 
 
+def _remove_empty(output: Path) -> None:
+    """Take away what was made for outputs that did not come: empty folders, and nothing else."""
+    for folder, _, _ in os.walk(output, topdown=False):
+        with contextlib.suppress(OSError):  # it is not empty
+            Path(folder).rmdir()
+
+
 def _check_suffix(source: Path, found: Format) -> None:
     """Refuse a name by which the result could not be written without loss.
 
@@ -245,6 +258,8 @@ def _without_name(error: UserError, source: Path) -> str:
 
 def _summary(log: _Log, output: Path) -> str:
     count = len(log.failed) + len(log.written)
+    if count == 1:
+        return "{}: {}".format(*log.failed[0])
     rest = f"the other {len(log.written)} are in {output}" if log.written else f"nothing was written to {output}"
     lines = [f"{path}: {reason}" for path, reason in log.failed]
     return "\n".join([f"{len(log.failed)} of {count} images could not be enhanced; {rest}:", *lines])

@@ -87,9 +87,9 @@ def _keys(data: Any) -> Iterator[Any]:
 
 
 def _sentence(message: str) -> str:
-    """One line out of jsonargparse's paragraphs.
+    r"""One line out of jsonargparse's paragraphs.
 
-    >>> _sentence("Parser key \"training.size\":\\n  Expected a <class 'int'>. Got value: x")
+    >>> _sentence('Parser key "training.size":\n  Expected a <class \'int\'>. Got value: x')
     'training.size: expected a whole number, found x: see gradprom train --help'
     """
     message, hint = re.sub(r"\x1b\[[0-9;]*m", "", message), ": see gradprom train --help"

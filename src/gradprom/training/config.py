@@ -26,6 +26,7 @@ class DatasetConfig:
         test_fraction: share of the images held out for testing, where the dataset has no test set of its own.
         split_seed: seed of that split.
         validation_images: training images held out to watch the training.
+        max_pixels: larger images are refused before they are decoded.
     """
 
     name: Literal["isic2018", "folder", "brain_mr"] = "brain_mr"
@@ -34,6 +35,7 @@ class DatasetConfig:
     test_fraction: float = 0.2
     split_seed: int = 0
     validation_images: int = 8
+    max_pixels: int = 100_000_000
 
 
 @dataclass
@@ -178,8 +180,8 @@ class Config:
         dataset: the images to learn from.
         degradation: what is done to them.
         enhancer: the model that undoes it.
-        diagnosis: the recognizer of whole images, or null.
-        segmentation: the recognizer of pixels, or null.
+        diagnosis: the recognizer of whole images, or null; --diagnosis.encoder NAME asks for one.
+        segmentation: the recognizer of pixels, or null; --segmentation.encoder NAME asks for one.
         strategy: who receives which gradient: gradprom, joint, frozen, enhancer_only or recognizer_only.
         supervision: supervised (labels, Eq. 4) or unsupervised (consistency, Eq. 3).
         promotion: how the recognizers' gradients reach the enhancer.
@@ -233,6 +235,7 @@ def check(config: Config) -> None:
         "training.max_skipped": training.max_skipped,
         "training.cache_gb": training.cache_gb,
         "dataset.validation_images": config.dataset.validation_images,
+        "dataset.max_pixels": config.dataset.max_pixels,
         "promotion.max_ratio": 1 if config.promotion.max_ratio is None else config.promotion.max_ratio,
     }
     for name, value in positive.items():
@@ -293,6 +296,7 @@ def stage_key(config: Config, stage: Literal["warmup", "pretrain"], task: str | 
         (True, False)
     """
     whole = to_dict(config)
+    del whole["dataset"]["max_pixels"]  # whether an image is read, not how
     training = whole["training"]
     kept = {
         name: training[name]
@@ -315,7 +319,7 @@ def parse(path: str | Path | None = None, arguments: list[str] | None = None) ->
         UserError: the file is missing or not YAML, a key is unknown or a value has the wrong type.
 
     Example:
-        >>> parse(arguments=["--degradation.sigma", "0.2"]).degradation.sigma
+        >>> parse(arguments=["--strategy", "enhancer_only", "--degradation.sigma", "0.2"]).degradation.sigma
         0.2
     """
     from gradprom.training._parse import parse_config

@@ -5,9 +5,8 @@ from __future__ import annotations
 import datetime
 import gc
 from collections.abc import Mapping
-from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,15 +16,13 @@ from gradprom._files import atomic_path
 from gradprom._process import tune_malloc
 from gradprom.datasets import load_dataset
 from gradprom.datasets.sample import Dataset
-from gradprom.enhancers import build_enhancer
 from gradprom.errors import UserError
-from gradprom.promotion import average_over_processes
-from gradprom.recognizers import build_recognizer
-from gradprom.strategies import STRATEGIES, CascadeStep, EnhancerStep, RecognizerStep
+from gradprom.training._progress import make_progress
+from gradprom.training._stages import build_models, build_stages
 from gradprom.training.checkpoint import NAME as CHECKPOINT
 from gradprom.training.checkpoint import Checkpoint, read_checkpoint
-from gradprom.training.config import Config, TrainingConfig, check, stage_key
-from gradprom.training.data import RunData, stage_seed
+from gradprom.training.config import Config, TrainingConfig, check
+from gradprom.training.data import RunData
 from gradprom.training.folder import (
     CONFIG,
     ENHANCER,
@@ -37,7 +34,7 @@ from gradprom.training.folder import (
     write_record,
 )
 from gradprom.training.logs import Logs
-from gradprom.training.loop import Runtime, Stage, Trainer, make_progress
+from gradprom.training.loop import Runtime, Trainer
 from gradprom.weights import save_weights
 
 
@@ -87,7 +84,14 @@ def resume(
 
 def _load(config: Config) -> Dataset:
     d = config.dataset
-    return load_dataset(d.name, d.root, channels=d.channels, test_fraction=d.test_fraction, split_seed=d.split_seed)
+    return load_dataset(
+        d.name,
+        d.root,
+        channels=d.channels,
+        test_fraction=d.test_fraction,
+        split_seed=d.split_seed,
+        max_pixels=d.max_pixels,
+    )
 
 
 def _run(
@@ -130,14 +134,14 @@ def _work(
         barrier=fabric.barrier,
     )
     data = RunData(config, dataset, rank=fabric.global_rank, world=fabric.world_size)
-    models = _models(config, dataset, enhancer, recognizers)
+    models = build_models(config, dataset, enhancer, recognizers)
     if fabric.world_size > 1 and runtime.device.type == "cuda":
         convert: Any = nn.SyncBatchNorm.convert_sync_batchnorm
         models = {name: convert(model) for name, model in models.items()}
     own_models = enhancer is not None or recognizers is not None
     for model in models.values():
         model.to(runtime.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    stages = _stages(config, models, runtime, shared=not own_models, distributed=fabric.world_size > 1)
+    stages = build_stages(config, models, runtime, shared=not own_models, distributed=fabric.world_size > 1)
     position = None if new else read_checkpoint(folder)
     if position is not None:
         _restore(models, position, folder)
@@ -221,96 +225,6 @@ def _has_bf16(accelerator: str) -> bool:
     return accelerator in ("auto", "cpu") and ("avx512_bf16" in flags or "amx_bf16" in flags)
 
 
-def _models(
-    config: Config, dataset: Dataset, enhancer: nn.Module | None, recognizers: Mapping[str, nn.Module] | None
-) -> dict[str, nn.Module]:
-    """All models of the run, each initialised from a seed of its own, so that strategies share their beginnings."""
-    strategy, seed = STRATEGIES[config.strategy], config.training.seed
-    models: dict[str, nn.Module] = {}
-    if strategy.enhancer:
-        torch.manual_seed(stage_seed(seed, "enhancer"))
-        models["enhancer"] = enhancer if enhancer is not None else build_enhancer(config.enhancer, dataset.channels)
-    if strategy.recognizer:
-        for task, recognizer in config.tasks.items():
-            torch.manual_seed(stage_seed(seed, task))
-            given = (recognizers or {}).get(task)
-            models[task] = given if given is not None else build_recognizer(task, recognizer, dataset)
-    return models
-
-
-def _stages(
-    config: Config, models: dict[str, nn.Module], runtime: Runtime, *, shared: bool, distributed: bool
-) -> list[Stage]:
-    training, strategy = config.training, STRATEGIES[config.strategy]
-    common: dict[str, Any] = {
-        "autocast": runtime.autocast,
-        "reduce": average_over_processes if distributed else None,
-        "scaler": runtime.scaler,
-    }
-    if training.compile:
-        import torch._functorch.config
-
-        # the gradients of several losses pass through the enhancer's graph one after the other, so it must be kept
-        torch._functorch.config.donated_buffer = False
-        for model in models.values():
-            model.compile()
-    tasks = [task for task in config.tasks if task in models]
-    recognizers = {task: models[task] for task in tasks}
-
-    def keep(stage: Literal["warmup", "pretrain"], task: str | None = None) -> Path | None:
-        if training.stages is None or not shared:
-            return None
-        return Path(training.stages) / f"{stage_key(config, stage, task)}.safetensors"
-
-    stages = []
-    if strategy.enhancer:
-        stages.append(
-            Stage(
-                "warmup",
-                "warm-up of the enhancer",
-                training.warmup,
-                ["enhancer"],
-                partial(EnhancerStep, models["enhancer"], loss=training.enhancement_loss, **common),
-                keep("warmup"),
-            )
-        )
-    stages += [
-        Stage(
-            f"pretrain_{task}",
-            f"pretraining for {task}",
-            training.pretrain,
-            [task],
-            partial(RecognizerStep, {task: models[task]}, on="clean", **common),
-            keep("pretrain", task),
-        )
-        for task in tasks
-    ]
-
-    def cascade() -> Any:
-        if config.strategy == "enhancer_only":
-            return EnhancerStep(models["enhancer"], loss=training.enhancement_loss, **common)
-        if config.strategy == "recognizer_only":
-            return RecognizerStep(recognizers, on="degraded", **common)
-        return CascadeStep(
-            config.strategy,
-            models["enhancer"],
-            recognizers,
-            supervision=config.supervision,
-            target=training.target,
-            weight=config.promotion.weight,
-            gate=config.promotion.gate,
-            combine=config.promotion.combine,
-            max_ratio=config.promotion.max_ratio,
-            enhancement=training.enhancement_loss,
-            consistency=training.consistency_loss,
-            **common,
-        )
-
-    trained = (["enhancer"] if strategy.enhancer else []) + (tasks if strategy.trains_recognizer else [])
-    stages.append(Stage("cascade", config.strategy, training.cascade, trained, cascade))
-    return [stage for stage in stages if stage.config.steps]
-
-
 def _record(config: Config, data: RunData, runtime: Runtime) -> RunRecord:
     dataset = data.dataset
     return RunRecord(
@@ -352,8 +266,3 @@ def _write_preview(path: Path, enhancer: nn.Module, data: RunData, runtime: Runt
     pixels = (strip.numpy() * 255).round().astype(np.uint8)
     with atomic_path(path) as temporary:
         Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels).save(temporary, format="PNG")
-
-
-def recognizer_names(config: Config) -> list[str]:
-    """The tasks that a run of this configuration has recognizers for."""
-    return list(config.tasks) if STRATEGIES[config.strategy].recognizer else []

@@ -1,0 +1,155 @@
+"""The command line: words to calls, and exit codes."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import gradprom
+from gradprom import cli
+from gradprom.training.run import train as train_run
+
+COMMANDS = ("demo", "train", "evaluate", "enhance", "report")
+Options = Callable[..., list[str]]
+Trained = Callable[[str], Path]
+
+
+@pytest.mark.parametrize("command", ["", *COMMANDS])
+def test_help(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        cli.main([*command.split(), "--help"])
+    assert ended.value.code == 0
+    text = capsys.readouterr().out
+    assert f"usage: gradprom {command}".strip() in text
+    for expected in COMMANDS if not command else ["--help"]:
+        assert expected in text
+
+
+def test_every_option_of_a_run_is_explained(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        cli.main(["train", "--help"])
+    text = capsys.readouterr().out
+    for option in ("--degradation.sigma", "--promotion.max_ratio", "--training.warmup.steps", "--segmentation.help"):
+        assert option in text
+    assert "the noise's standard deviation, on intensities in [0, 1]" in " ".join(text.split())
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["--version"])
+    assert ended.value.code == 0
+    assert capsys.readouterr().out == f"gradprom {gradprom.__version__}\n"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [[], ["nonsense"], ["enhance"], ["enhance", "run", "in"], ["evaluate", "run", "--limit", "0"], ["report"]],
+)
+def test_wrong_words(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        cli.main(words)
+    assert ended.value.code == 2
+    assert "usage: gradprom" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        ([], "train needs a folder for the run: give -o RUN"),
+        (["--resume", "run", "--training.seed", "3"], "--resume goes on with a run as it was configured"),
+        (["-o", "run", "--nonsense", "3"], "unrecognized arguments: --nonsense"),
+        (["-o", "run", "--config", "missing.yaml"], "File does not exist"),
+        (["-o", "run", "--training.seed", "x"], "training.seed: expected a whole number, found x"),
+        (["--resume", "missing"], "missing: is not a run folder"),
+    ],
+)
+def test_wrong_words_for_train(words: list[str], sentence: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["train", *words]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("gradprom: ")
+    assert error.count("\n") == 1
+    assert sentence in error
+
+
+def test_a_run_from_training_to_the_page(options: Options, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = tmp_path / "run"
+    config = tmp_path / "config.yaml"
+    config.write_text("strategy: enhancer_only\ndegradation: {sigma: 0.2}\n")
+    words = options({"segmentation.encoder": None, "training.warmup.steps": 3})
+    assert cli.main(["train", "--config", str(config), *words, "-o", str(run)]) == 0
+    assert capsys.readouterr().out == f"{run}\n"
+    assert gradprom.parse(run / "config.yaml").degradation.sigma == 0.2
+    assert cli.main(["train", "--config", str(config), *words, "-o", str(run)]) == 2
+    assert cli.main(["train", "--config", str(config), *words, "-o", str(run), "--overwrite"]) == 0
+    assert cli.main(["train", "--resume", str(run)]) == 0
+    capsys.readouterr()
+
+    assert cli.main(["evaluate", str(run), "--no-baselines", "--limit", "1"]) == 0
+    assert "PSNR" in capsys.readouterr().out
+    assert list(json.loads((run / "evaluation.json").read_text())["summary"]) == ["input", "enhanced"]
+
+    noisy = tmp_path / "noisy"
+    noisy.mkdir()
+    Image.fromarray(np.full((9, 7), 99, np.uint8)).save(noisy / "a.png")
+    (noisy / "notes.txt").write_text("no image")
+    out = tmp_path / "out"
+    assert cli.main(["enhance", str(run), str(noisy), "-o", str(out)]) == 0
+    assert capsys.readouterr().out == "1 enhanced, 0 existed already, 1 other files passed over\n"
+    assert cli.main(["enhance", str(run), str(noisy), "-o", str(out)]) == 2
+    assert cli.main(["enhance", str(run), str(noisy), "-o", str(out), "--skip-existing"]) == 0
+    capsys.readouterr()
+
+    page = tmp_path / "page.html"
+    assert cli.main(["report", str(run), "-o", str(page)]) == 0
+    assert capsys.readouterr().out == f"{page}\n"
+    assert page.exists()
+
+
+def test_demo_says_where_its_page_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(
+        "gradprom.experiments.demo.demo", lambda output, overwrite: Path(output) / f"report-{overwrite}.html"
+    )
+    assert cli.main(["demo", "-o", str(tmp_path), "--overwrite"]) == 0
+    assert capsys.readouterr().out == f"report: {tmp_path / 'report-True.html'}\n"
+
+
+def test_an_interrupt_says_how_to_go_on(
+    options: Options, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("gradprom.training.run.train", interrupted)
+    assert train_run is not interrupted
+    assert cli.main(["train", *options(), "-o", str(tmp_path / "run")]) == 130
+    assert "--resume RUN" in capsys.readouterr().err
+
+
+def test_the_system_s_refusal_is_a_sentence(trained: Trained, capsys: pytest.CaptureFixture[str]) -> None:
+    run = trained("joint")
+    capsys.readouterr()
+    assert cli.main(["report", str(run), "-o", "/dev/null/report.html"]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("gradprom: /dev/null")
+    assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize("words", [["--help"], ["train", "--help"], ["train"]])
+def test_words_alone_import_no_torch(words: list[str]) -> None:
+    code = (
+        "import sys, gradprom.cli\n"
+        f"try: gradprom.cli.main({words})\n"
+        "except SystemExit: pass\n"
+        "print('torch' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "False"
