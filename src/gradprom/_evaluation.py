@@ -69,15 +69,17 @@ class Evaluation:
             answer reaches) and ``miou``; None where not measured.
         seed: of the test images' degradation.
         degradation: in words.
+        dataset: in words: which one, and how much of it.
     """
 
     rows: tuple[Row, ...]
     summary: dict[str, dict[str, float | int | None]]
     seed: int
     degradation: str
+    dataset: str = ""
 
     def write(self, folder: str | Path) -> None:
-        """Write ``evaluation.csv`` (every image) and ``evaluation.json`` (summary, protocol, degradation, seed).
+        """Write ``evaluation.csv`` (every image) and ``evaluation.json`` (summary and what it is of).
 
         JSON knows no infinity and no nan: both become null there.
         """
@@ -91,7 +93,12 @@ class Evaluation:
             writer.writeheader()
             writer.writerows(asdict(row) for row in self.rows)
         summary = {method: {k: _finite(v) for k, v in values.items()} for method, values in self.summary.items()}
-        about = {"protocol": measures.PROTOCOL, "degradation": self.degradation, "seed": self.seed}
+        about = {
+            "protocol": measures.PROTOCOL,
+            "dataset": self.dataset,
+            "degradation": self.degradation,
+            "seed": self.seed,
+        }
         text = json.dumps({**about, "summary": summary}, indent=2, ensure_ascii=False, allow_nan=False)
         write_text(folder / "evaluation.json", text + "\n")
 

@@ -101,15 +101,15 @@ def _parser() -> argparse.ArgumentParser:
     report = command("report", "write the report page of runs", "gradprom report runs/a runs/b -o report.html")
     report.add_argument("runs", type=Path, nargs="+", help="run folders")
     report.add_argument("-o", "--output", type=Path, default=Path("report.html"), help="(default: report.html)")
+    report.add_argument("--overwrite", action="store_true", help="replace a page that is there")
     report.set_defaults(run=_report)
     return parser
 
 
 def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"{number} is not above 0")
-    return number
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not a whole number above 0")
+    return int(text)
 
 
 def _train(words: list[str]) -> int:
@@ -127,7 +127,7 @@ def _train(words: list[str]) -> int:
     add_config_arguments(parser)
     options = parser.parse_args(words)
     if options.resume is not None:
-        if len(words) > 2:
+        if len(words) > (1 if words[0].startswith("--resume=") else 2):
             raise UserError("--resume goes on with a run as it was configured: give no other options with it")
         folder = options.resume
     elif options.output is None:
@@ -198,7 +198,7 @@ def _enhance(options: argparse.Namespace) -> int:
 def _report(options: argparse.Namespace) -> int:
     from gradprom.experiments.page import report
 
-    print(report(options.runs, options.output))
+    print(report(options.runs, options.output, overwrite=options.overwrite))
     return 0
 
 

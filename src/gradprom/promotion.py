@@ -1,4 +1,4 @@
-r"""Gradient promotion: let a recognizer help to train an enhancer, but never mislead it.
+r"""Gradient promotion: let a recognizer help to train an enhancer, but never pull against it.
 
 This module needs nothing but PyTorch; the gates are in ``_gates.py``, arithmetic on lists of gradients is in
 ``_gradients.py``. Notation, after section 3.2 of the paper (arXiv 2501.01114): θ are the enhancer's
@@ -322,10 +322,10 @@ class GradientPromotion:
             for name in auxiliaries
         }
         main_finite = math.isfinite(main_loss) and math.isfinite(float(table[0].sum()))
-        overflow = False
-        if self._scaler is not None and math.isfinite(main_loss):
+        scale, overflow = self._current_scale(), False
+        # a scale that fell to 1 is not what made a gradient too large: then it is judged as without a scaler
+        if scale > 1 and math.isfinite(main_loss):
             overflow = not main_finite or any(math.isfinite(loss[name]) and not finite[name] for name in auxiliaries)
-        scale = self._current_scale()
         step = Step(
             main_loss=main_loss,
             losses=loss,
@@ -373,6 +373,9 @@ class GradientPromotion:
             return None
         main_norm = step.main_norm * self._current_scale()
         length = math.sqrt(float(inner(total, total, self._theta[0].device).double().sum()))
+        if not math.isfinite(length):  # a huge weight: each part was finite, its multiple is not
+            step.promoted = dict.fromkeys(auxiliaries, False)
+            return None
         step.ratio = length / main_norm if main_norm > 0 else math.inf
         if self.max_ratio is not None and length > self.max_ratio * main_norm:
             factor = self.max_ratio * main_norm / length

@@ -234,7 +234,7 @@ def test_when_all_fail(tmp_path: Path) -> None:
 def test_when_all_fail_an_older_folder_is_kept(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_text("hello")
     (tmp_path / "out").mkdir()
-    with pytest.raises(UserError, match="a.png: expected a PNG"):
+    with pytest.raises(UserError, match=r"a\.png: expected a PNG"):
         enhance_files(GREY, [tmp_path / "a.png"], tmp_path / "out")
     assert (tmp_path / "out").is_dir()
 

@@ -83,7 +83,9 @@ def demo(
         train(parse(arguments=["--strategy", strategy, *arguments]), folder / strategy)
     for strategy in STRATEGIES:
         console.rule(f"{strategy}: evaluation")
-        console.print(evaluate_run(folder / strategy, cache=folder / "stages", limit=limit).table())
+        console.print(
+            evaluate_run(folder / strategy, output=folder / strategy, cache=folder / "stages", limit=limit).table()
+        )
     console.rule("enhancing a slice")
     slice_path = _write_slice(folder / "slices", folder / "gradprom")
     enhanced = enhance_files(load(folder / "gradprom"), [slice_path], folder / "enhanced")

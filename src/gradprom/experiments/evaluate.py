@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -39,7 +40,7 @@ def evaluate_run(
         dataset: another dataset than the run's own, by name; its images are brought to the model's channels, and what
             its labels mean to the run's recognizers is known only if the classes are the same.
         root: that dataset's folder, or the new place of the run's own.
-        output: where to write; the run folder by default.
+        output: where to write; the run folder by default, which is for the run's own whole test set alone.
         seed: of the test images' noise, the same for every run that is to be compared.
         limit: measure only so many images.
         baselines: measure non-local means too.
@@ -48,8 +49,12 @@ def evaluate_run(
         progress: a running progress display.
 
     Raises:
-        UserError: the run has no weights, or the dataset cannot be read.
+        UserError: the run has no weights, the dataset cannot be read, or ``output`` is needed and not given.
     """
+    if output is None and (dataset is not None or limit is not None or seed != 0):
+        raise UserError(
+            "another dataset, a limit or another seed would replace the run's own evaluation: give -o FOLDER for it"
+        )
     folder = Path(folder)
     check_device(device)
     config, record = read_config(folder), read_record(folder)
@@ -76,6 +81,7 @@ def evaluate_run(
         degradation=f"{config.degradation.name}, sigma {config.degradation.sigma}",
         progress=progress,
     )
+    result = replace(result, dataset=data.name if limit is None else f"{data.name}, the first {limit} test images")
     result.write(Path(output) if output is not None else folder)
     return result
 

@@ -26,19 +26,24 @@ from gradprom.training.data import build_degradation
 from gradprom.training.folder import read_config, read_record
 
 
-def report(folders: Sequence[str | Path], output: str | Path, *, notes: Sequence[str] = ()) -> Path:
+def report(
+    folders: Sequence[str | Path], output: str | Path, *, notes: Sequence[str] = (), overwrite: bool = False
+) -> Path:
     """Write one self-contained HTML page about one run, or about several to be compared.
 
     Args:
         folders: run folders; those that were evaluated have their measures shown.
         output: the page.
         notes: sentences to stand at its top.
+        overwrite: replace a file that is there.
 
     Raises:
-        UserError: a folder is not a run folder, or has no weights yet.
+        UserError: a folder is not a run folder, or has no weights yet, or ``output`` exists.
     """
-    runs = [_gather(Path(folder)) for folder in folders]
     path = Path(output)
+    if path.exists() and not overwrite:
+        raise UserError(f"{path}: exists, give the page another name or --overwrite")
+    runs = [_gather(Path(folder)) for folder in folders]
     write_report(path, "gradprom: " + ", ".join(run.name for run in runs), runs, notes)
     return path
 

@@ -22,7 +22,7 @@ _ABOUT = (
     "Task-driven image enhancement with gradient promotion: an enhancer learns to restore degraded images, and the "
     "gradient of a recognizer that reads them is promoted into it only where it does not oppose the enhancer's own. "
     "Every result stands beside the degraded input itself and, where it applies, non-local means, which needs no "
-    "training; what a recognizer reads of the clean images is the most that enhancement can be expected to give back."
+    "training; what a recognizer reads of the clean images stands beside what it reads of the enhanced ones."
 )
 _DISCLAIMER = (
     "Not a medical device: for research only, not for diagnosis. Enhanced images may show what is not there and hide "

@@ -73,14 +73,16 @@ def build_stages(
                 keep("warmup"),
             )
         )
+    # Benchmark-ii and -iii know the degraded images alone
+    read: Literal["clean", "degraded"] = "clean" if strategy.enhancer else "degraded"
     stages += [
         Stage(
             f"pretrain_{task}",
             f"pretraining for {task}",
             training.pretrain,
             [task],
-            partial(RecognizerStep, {task: models[task]}, on="clean", **common),
-            keep("pretrain", task),
+            partial(RecognizerStep, {task: models[task]}, on=read, **common),
+            keep("pretrain", task) if read == "clean" else None,
         )
         for task in tasks
     ]

@@ -136,7 +136,7 @@ class TrainingConfig:
         target: of the unsupervised setting: what the clean image is read by: reference, a frozen copy of the recognizer
             as the cascade began, or live, the recognizer itself (Eq. 3 to the letter; it may collapse).
         warmup: the enhancer alone, first.
-        pretrain: the recognizer alone, on clean images with their labels.
+        pretrain: the recognizer alone, on clean images with their labels; of recognizer_only on degraded ones.
         cascade: both together, by the strategy; enhancer_only and recognizer_only go on alone for as many steps.
         precision: bf16-mixed, 16-mixed (GPUs), 32-true, or auto: bf16-mixed where the processor has it.
         compile: compile the models with torch.compile.
