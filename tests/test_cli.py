@@ -91,9 +91,13 @@ def test_a_run_from_training_to_the_page(options: Options, tmp_path: Path, capsy
     assert cli.main(["train", "--resume", str(run)]) == 0
     capsys.readouterr()
 
-    assert cli.main(["evaluate", str(run), "--no-baselines", "--limit", "1"]) == 0
+    assert cli.main(["evaluate", str(run), "--no-baselines", "--limit", "1"]) == 2
+    capsys.readouterr()
+    part = str(tmp_path / "part")
+    assert cli.main(["evaluate", str(run), "--no-baselines", "--limit", "1", "-o", part]) == 0
     assert "PSNR" in capsys.readouterr().out
-    assert list(json.loads((run / "evaluation.json").read_text())["summary"]) == ["input", "enhanced"]
+    assert list(json.loads((tmp_path / "part" / "evaluation.json").read_text())["summary"]) == ["input", "enhanced"]
+    assert not (run / "evaluation.json").exists()
 
     noisy = tmp_path / "noisy"
     noisy.mkdir()
@@ -110,6 +114,8 @@ def test_a_run_from_training_to_the_page(options: Options, tmp_path: Path, capsy
     assert cli.main(["report", str(run), "-o", str(page)]) == 0
     assert capsys.readouterr().out == f"{page}\n"
     assert page.exists()
+    assert cli.main(["report", str(run), "-o", str(page)]) == 2
+    assert cli.main(["report", str(run), "-o", str(page), "--overwrite"]) == 0
 
 
 def test_demo_says_where_its_page_is(

@@ -215,3 +215,12 @@ def test_what_backward_refuses_leaves_no_gradient() -> None:
     assert (theta.grad, phi.grad) == (None, None)
     with pytest.raises(ValueError, match="nothing to promote into"):
         GradientPromotion([theta.requires_grad_(False)], [phi]).backward(linear(phi, 1))
+
+
+@pytest.mark.parametrize("max_ratio", [None, 0.5])
+def test_a_weight_that_overflows_promotes_nothing(max_ratio: float | None) -> None:
+    theta = Parameter(torch.ones(2))
+    promotion = GradientPromotion([theta], weight=1e30, max_ratio=max_ratio)
+    step = promotion.backward(theta.sum(), {"a": 1e10 * theta.sum()})
+    assert step.promoted == {"a": False}
+    assert theta.grad.tolist() == [1, 1]

@@ -187,3 +187,21 @@ def test_donated_buffers_are_refused_in_one_sentence(compiled) -> None:
     with pytest.raises(RuntimeError, match=r"donated_buffer = False before the model is compiled$"):
         promotion.backward(enhanced.sum(), {"a": enhanced.square().sum()})
     assert all(torch.equal(p.grad, gradient) for p, gradient in zip(model.parameters(), gradients, strict=True))
+
+
+def test_a_gradient_that_no_scale_makes_finite_is_judged_as_without_a_scaler() -> None:
+    theta, phi = Parameter(torch.ones(2)), Parameter(torch.ones(2))
+
+    def never_finite(p: Tensor) -> Tensor:
+        through = p * 1
+        through.register_hook(lambda gradient: gradient * math.inf)
+        return through.sum()
+
+    scaler = torch.amp.GradScaler("cpu", init_scale=1)
+    step = GradientPromotion([theta], [phi], scaler=scaler).backward(never_finite(theta))
+    assert (step.skipped, step.overflow, theta.grad) == (True, False, None)
+    step = GradientPromotion([theta], [phi], scaler=scaler).backward(
+        theta.sum(), {"a": (theta * never_finite(phi)).sum()}
+    )
+    assert (step.skipped, step.overflow, phi.grad) == (False, False, None)
+    assert theta.grad.tolist() == [1, 1]

@@ -44,7 +44,7 @@ def test_a_run_without_enhancer_and_one_that_was_not_evaluated(trained: Trained,
 
 def test_damage_is_named(trained: Trained, tmp_path: Path) -> None:
     run = copied(trained("gradprom"), tmp_path)
-    for text in ("", "[]", "{}"):
+    for text in ("", "[]", "{}"):  # nothing was written, so no page is in the way
         (run / "evaluation.json").write_text(text)
         with pytest.raises(UserError, match=r"evaluation\.json: is damaged, run gradprom evaluate"):
             report([run], tmp_path / "report.html")

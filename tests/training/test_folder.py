@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from gradprom._versions import versions
 from gradprom.errors import UserError
 from gradprom.training.config import Config
 from gradprom.training.folder import (
@@ -14,7 +15,6 @@ from gradprom.training.folder import (
     create_folder,
     read_config,
     read_record,
-    versions,
     weights_path,
     write_record,
 )

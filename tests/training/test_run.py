@@ -232,3 +232,12 @@ def test_two_processes_train_as_one(options: Callable[..., list[str]], trained: 
         (folder / "metrics.csv").read_text().splitlines() for folder in (trained("enhancer_only"), tmp_path / "run")
     ]
     assert [row.split(",")[:2] for row in rows[0]] == [row.split(",")[:2] for row in rows[1]]
+
+
+def test_recognizer_only_never_sees_a_clean_image(make_config: MakeConfig, tmp_path: Path) -> None:
+    options = {"strategy": "recognizer_only", "training.stages": tmp_path / "stages", "training.cascade.steps": 0}
+    quiet, noisy = (
+        train(make_config(options | {"degradation.sigma": sigma}), tmp_path / f"sigma {sigma}") for sigma in (0.0, 0.3)
+    )
+    assert not same(weights(quiet, "recognizer"), weights(noisy, "recognizer"))
+    assert not (tmp_path / "stages").exists()  # what others start from is trained on clean images

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from gradprom.datasets.sample import Dataset, Sample
@@ -20,6 +21,7 @@ def load_dataset(
     test_fraction: float = 0.2,
     split_seed: int = 0,
     max_pixels: int = 100_000_000,
+    max_side: int | None = None,
 ) -> Dataset:
     """Find the samples of a dataset and split them into training and test samples; pixels are read later.
 
@@ -31,6 +33,7 @@ def load_dataset(
             own (`brain_mr` and a `folder` with a ``test`` folder do).
         split_seed: another seed gives another split; the same seed gives the same split on every machine.
         max_pixels: images with more are refused before they are decoded.
+        max_side: images that are higher or wider are brought down to it; None leaves them as they are.
 
     Raises:
         UserError: for an unknown name, a missing root, or a root that is not whole.
@@ -60,4 +63,10 @@ def load_dataset(
         from gradprom.datasets.folder import load_folder
 
         load = load_folder
-    return load(root, channels=channels, test_fraction=test_fraction, split_seed=split_seed, max_pixels=max_pixels)
+    dataset = load(root, channels=channels, test_fraction=test_fraction, split_seed=split_seed, max_pixels=max_pixels)
+    if max_side is None:
+        return dataset
+    from gradprom.datasets._shrink import shrunk
+
+    train, test = (tuple(shrunk(sample, max_side) for sample in part) for part in (dataset.train, dataset.test))
+    return replace(dataset, train=train, test=test)

@@ -100,6 +100,7 @@ def dataset_of(config: Config, name: str | None, root: str | None, channels: int
         test_fraction=own.test_fraction,
         split_seed=own.split_seed,
         max_pixels=own.max_pixels,
+        max_side=own.max_side,
     )
     if not data.test:
         raise UserError(f"dataset {data.name!r} has no test images: give a dataset.test_fraction above 0")

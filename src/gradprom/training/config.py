@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from gradprom._versions import versions
 from gradprom.errors import UserError
 
 Strategy = Literal["enhancer_only", "recognizer_only", "joint", "frozen", "gradprom"]
@@ -27,6 +28,7 @@ class DatasetConfig:
         split_seed: seed of that split.
         validation_images: training images held out to watch the training.
         max_pixels: larger images are refused before they are decoded.
+        max_side: images that are higher or wider are brought down to it as they are read; null: they stay as they are.
     """
 
     name: Literal["isic2018", "folder", "brain_mr"] = "brain_mr"
@@ -36,6 +38,7 @@ class DatasetConfig:
     split_seed: int = 0
     validation_images: int = 8
     max_pixels: int = 100_000_000
+    max_side: int | None = None
 
 
 @dataclass
@@ -236,6 +239,7 @@ def check(config: Config) -> None:
         "training.cache_gb": training.cache_gb,
         "dataset.validation_images": config.dataset.validation_images,
         "dataset.max_pixels": config.dataset.max_pixels,
+        "dataset.max_side": 1 if config.dataset.max_side is None else config.dataset.max_side,
         "promotion.max_ratio": 1 if config.promotion.max_ratio is None else config.promotion.max_ratio,
     }
     for name, value in positive.items():
@@ -288,7 +292,9 @@ def to_dict(config: Any) -> dict[str, Any]:
 
 
 def stage_key(config: Config, stage: Literal["warmup", "pretrain"], task: str | None = None) -> str:
-    """A name for a stage's result: equal for two runs exactly when everything that the result depends on is equal.
+    """A name for a stage's result: equal for two runs when the configuration and the packages that make it are equal.
+
+    The files of the dataset are not looked at, nor is the machine: keep one folder of stages for each.
 
     Example:
         >>> a, b = Config(), Config(strategy="enhancer_only")
@@ -300,8 +306,20 @@ def stage_key(config: Config, stage: Literal["warmup", "pretrain"], task: str | 
     training = whole["training"]
     kept = {
         name: training[name]
-        for name in ("seed", "batch_size", "size", "view", "augment", "rotate", "precision", "devices")
+        for name in (
+            "seed",
+            "batch_size",
+            "size",
+            "view",
+            "augment",
+            "rotate",
+            "precision",
+            "compile",
+            "accelerator",
+            "devices",
+        )
     }
+    kept["versions"] = versions()
     kept |= {"stage": training[stage], "dataset": whole["dataset"], "name": stage}
     if stage == "warmup":
         kept |= {"enhancer": whole["enhancer"], "degradation": whole["degradation"]}

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import platform
 import shutil
 from dataclasses import asdict, dataclass, field
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +27,6 @@ OWN = (
     "evaluation.json",
     ".partial-*",
 )
-PACKAGES = ("gradprom", "torch", "torchvision", "timm", "segmentation-models-pytorch", "torchmetrics", "numpy")
 
 
 @dataclass
@@ -65,22 +62,6 @@ class RunRecord:
     seconds: float = 0.0
     finished: bool = False
     versions: dict[str, str] = field(default_factory=dict)
-
-
-def versions() -> dict[str, str]:
-    """Versions of Python and of the packages that a result depends on.
-
-    Example:
-        >>> "torch" in versions()
-        True
-    """
-    found = {"python": platform.python_version()}
-    for package in PACKAGES:
-        try:
-            found[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            continue
-    return found
 
 
 def check_folder(folder: Path, *, overwrite: bool) -> None:

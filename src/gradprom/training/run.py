@@ -14,6 +14,7 @@ from torch import nn
 
 from gradprom._files import atomic_path
 from gradprom._process import tune_malloc
+from gradprom._versions import versions
 from gradprom.datasets import load_dataset
 from gradprom.datasets.sample import Dataset
 from gradprom.errors import UserError
@@ -30,7 +31,6 @@ from gradprom.training.folder import (
     check_folder,
     create_folder,
     read_config,
-    versions,
     write_record,
 )
 from gradprom.training.logs import Logs
@@ -91,6 +91,7 @@ def _load(config: Config) -> Dataset:
         test_fraction=d.test_fraction,
         split_seed=d.split_seed,
         max_pixels=d.max_pixels,
+        max_side=d.max_side,
     )
 
 
