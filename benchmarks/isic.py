@@ -10,8 +10,11 @@ from __future__ import annotations
 
 import argparse
 import csv
+import fcntl
 import json
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -134,31 +137,45 @@ def promotion_figures(folder: Path) -> dict[str, float]:
 
 
 def work(root: str) -> None:
-    """Do every job that nobody has claimed; a warm-up that somebody else is at is waited for."""
-    claims = RUNS / ".claims"
-    claims.mkdir(parents=True, exist_ok=True)
+    """Do every job that is not done and that nobody is at; a warm-up that somebody else is at is waited for."""
     left = jobs()
     while left:
         for job in left:
-            first = RUNS / Job(job.sigma, "enhancer_only", seed=job.seed).name
-            if job.strategy != "enhancer_only" and not (first / "run.json").exists():
+            if job.strategy != "enhancer_only" and not is_done(Job(job.sigma, "enhancer_only", seed=job.seed)):
                 continue
-            if job.strategy != "enhancer_only" and not json.loads((first / "run.json").read_text())["finished"]:
-                continue
-            left.remove(job)
-            try:
-                (claims / job.name).mkdir()
-            except FileExistsError:
+            with claim(job) as mine:
+                if mine and not is_done(job):
+                    print(job.name, flush=True)
+                    run(job, root)
+            if mine:
+                left.remove(job)
                 break
-            print(job.name, flush=True)
-            run(job, root)
-            break
         else:
             time.sleep(20)
 
 
+@contextmanager
+def claim(job: Job) -> Iterator[bool]:
+    """Whether nobody else is at this job; a claim ends with its process, however that ends."""
+    RUNS.mkdir(parents=True, exist_ok=True)
+    with (RUNS / f"{job.name}.lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+        else:
+            yield True
+
+
+def is_done(job: Job) -> bool:
+    return (RUNS / job.name / "evaluation.json").exists()
+
+
 def paired(first: Job, second: Job) -> str:
-    """Mean difference in PSNR over the same images, with a 95 % interval of the paired bootstrap."""
+    """Mean difference in PSNR over the same images, with a 95 % interval of the paired bootstrap over images.
+
+    It says what other images would change, not what another seed would.
+    """
     from scipy.stats import bootstrap
 
     def psnr_of(folder: Path) -> dict[str, float]:
