@@ -184,3 +184,17 @@ def test_inputs_are_left_as_they_are() -> None:
 def test_bad_options(options: dict[str, Any]) -> None:
     with pytest.raises(UserError, match=f"{next(iter(options))} is"):
         Augment(**options)
+
+
+def test_crops_cover_every_pixel_about_as_often() -> None:
+    image = np.zeros((60, 60, 1), np.uint8)
+    counts = np.zeros((60, 60))
+    image[..., 0] = np.arange(60)[:, None]
+    rng = np.random.default_rng(0)
+    for _ in range(4000):
+        view, _ = crop_view(image, None, 20, rng)
+        top = round(float(view[0, 0, 0]) * 255)
+        counts[top : top + 20] += 1
+    rows = counts[:, 0] / counts[:, 0].mean()
+    assert rows.min() > 0.45  # drawn evenly, the first row would be in one crop where the middle is in twenty
+    assert rows.max() < 1.4

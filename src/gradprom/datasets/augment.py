@@ -107,7 +107,7 @@ def crop_view(
     draw = rng.random(7)
     area = _centre(image.shape, _between(*augment.scale, draw[0]), size)
     top, left = (
-        (side - within) // 2 + int(draw[axis] * (within - size + 1))
+        (side - within) // 2 + _offset(float(draw[axis]), within - size, size // 2)
         for side, within, axis in ((image.shape[0], area[0], 1), (image.shape[1], area[1], 2))
     )
     return _view(image, mask, (top, left, size, size), size, _angle(augment, draw), _flips(augment, draw))
@@ -115,6 +115,15 @@ def crop_view(
 
 def _between(low: float, high: float, share: float) -> float:
     return low + (high - low) * share
+
+
+def _offset(share: float, room: int, beyond: int) -> int:
+    """Where a crop begins, from 0 to ``room``; drawn from beyond both ends too and then moved in.
+
+    Otherwise pixels near the area's border would be in far fewer crops than others, and networks, which see images
+    padded there, would be worst where they are trained least.
+    """
+    return min(max(int(share * (room + 1 + 2 * beyond)) - beyond, 0), room)
 
 
 def _centre(shape: tuple[int, ...], scale: float, least: int) -> tuple[int, int]:

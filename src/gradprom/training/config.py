@@ -134,6 +134,8 @@ class TrainingConfig:
         view: crop (pieces of the images, for segmentation or no task) or whole (images resized, needed for diagnosis).
         augment: flips, rotation within 10 degrees, centre crop at 50-100 % (the paper's), or not.
         rotate: probability of a rotation; it resamples the image, which takes a little of its sharpness.
+        centre_crop: least side of the centre crop, as a share of the image's (0.5 in the paper); with 1 the image's
+            borders are learnt too.
         enhancement_loss: mse (the paper's) or l1.
         consistency_loss: of the unsupervised setting: kl, or mse of logits.
         target: of the unsupervised setting: what the clean image is read by: reference, a frozen copy of the recognizer
@@ -158,6 +160,7 @@ class TrainingConfig:
     view: Literal["crop", "whole"] = "crop"
     augment: bool = True
     rotate: float = 0.5
+    centre_crop: float = 0.5
     enhancement_loss: Literal["mse", "l1"] = "mse"
     consistency_loss: Literal["kl", "mse"] = "kl"
     target: Literal["reference", "live"] = "reference"
@@ -240,6 +243,7 @@ def check(config: Config) -> None:
         "dataset.validation_images": config.dataset.validation_images,
         "dataset.max_pixels": config.dataset.max_pixels,
         "dataset.max_side": 1 if config.dataset.max_side is None else config.dataset.max_side,
+        "training.centre_crop": training.centre_crop,
         "promotion.max_ratio": 1 if config.promotion.max_ratio is None else config.promotion.max_ratio,
     }
     for name, value in positive.items():
@@ -256,7 +260,11 @@ def check(config: Config) -> None:
     for name, (number, least) in whole.items():
         if number is not None and number < least:
             raise UserError(f"{name} is {number}: it must be a whole number of at least {least}")
-    shares = {"training.rotate": training.rotate, "dataset.test_fraction": config.dataset.test_fraction}
+    shares = {
+        "training.rotate": training.rotate,
+        "training.centre_crop": training.centre_crop,
+        "dataset.test_fraction": config.dataset.test_fraction,
+    }
     for name, value in shares.items():
         if not 0 <= value <= 1:
             raise UserError(f"{name} is {value}: it must lie between 0 and 1")
@@ -313,6 +321,7 @@ def stage_key(config: Config, stage: Literal["warmup", "pretrain"], task: str | 
             "view",
             "augment",
             "rotate",
+            "centre_crop",
             "precision",
             "compile",
             "accelerator",

@@ -69,7 +69,9 @@ class RunData:
             size=training.size,
             view=training.view,
             seed=stage_seed(training.seed, stage),
-            augment=Augment(rotate_probability=training.rotate) if training.augment else None,
+            augment=Augment(rotate_probability=training.rotate, scale=(training.centre_crop, 1.0))
+            if training.augment
+            else None,
             rank=self._rank,
             world=self._world,
             cache=self.cache,
