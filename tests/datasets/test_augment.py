@@ -197,4 +197,4 @@ def test_crops_cover_every_pixel_about_as_often() -> None:
         counts[top : top + 20] += 1
     rows = counts[:, 0] / counts[:, 0].mean()
     assert rows.min() > 0.45  # drawn evenly, the first row would be in one crop where the middle is in twenty
-    assert rows.max() < 1.4
+    assert rows.max() < 1.7
