@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from rich.progress import Progress
 
-from gradprom.datasets import load_dataset
 from gradprom.datasets.sample import Dataset
 from gradprom.degradations import degrade
 from gradprom.errors import UserError
@@ -16,7 +16,7 @@ from gradprom.evaluation import Evaluation, evaluate
 from gradprom.inference.load import check_device, load, load_recognizers
 from gradprom.strategies import STRATEGIES
 from gradprom.training.config import Config
-from gradprom.training.data import build_degradation
+from gradprom.training.data import build_dataset, build_degradation
 from gradprom.training.folder import read_config, read_record
 
 
@@ -93,15 +93,12 @@ def dataset_of(config: Config, name: str | None, root: str | None, channels: int
         UserError: it cannot be read or has no test images.
     """
     own = config.dataset
-    data = load_dataset(
-        name or own.name,
-        root or (own.root if name is None else None),
-        channels=channels,
-        test_fraction=own.test_fraction,
-        split_seed=own.split_seed,
-        max_pixels=own.max_pixels,
-        max_side=own.max_side,
-    )
+    changes: dict[str, Any] = {
+        "name": name or own.name,
+        "root": root or (own.root if name is None else None),
+        "channels": channels,
+    }
+    data = build_dataset(replace(own, **changes))
     if not data.test:
         raise UserError(f"dataset {data.name!r} has no test images: give a dataset.test_fraction above 0")
     return data

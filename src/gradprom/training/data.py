@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from gradprom.datasets import load_dataset
 from gradprom.datasets.augment import Augment
 from gradprom.datasets.cache import PixelCache
 from gradprom.datasets.loader import Batch, Loader, test_key
@@ -20,10 +21,23 @@ from gradprom.datasets.sample import Dataset, Sample
 from gradprom.degradations import GaussianNoise, degrade, degrade_batch
 from gradprom.errors import UserError
 from gradprom.measures import psnr
-from gradprom.training.config import Config
+from gradprom.training.config import Config, DatasetConfig
 
 # validation images are looked at often: a corner of a huge one is enough
 VALIDATION_SIZE = 512
+
+
+def build_dataset(config: DatasetConfig) -> Dataset:
+    """The dataset that a configuration names, split as it says."""
+    return load_dataset(
+        config.name,
+        config.root,
+        channels=config.channels,
+        test_fraction=config.test_fraction,
+        split_seed=config.split_seed,
+        max_pixels=config.max_pixels,
+        max_side=config.max_side,
+    )
 
 
 def build_degradation(config: Config) -> GaussianNoise:

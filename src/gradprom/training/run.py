@@ -15,7 +15,6 @@ from torch import nn
 from gradprom._files import atomic_path
 from gradprom._process import tune_malloc
 from gradprom._versions import versions
-from gradprom.datasets import load_dataset
 from gradprom.datasets.sample import Dataset
 from gradprom.errors import UserError
 from gradprom.training._progress import make_progress
@@ -23,7 +22,7 @@ from gradprom.training._stages import build_models, build_stages
 from gradprom.training.checkpoint import NAME as CHECKPOINT
 from gradprom.training.checkpoint import Checkpoint, read_checkpoint
 from gradprom.training.config import Config, TrainingConfig, check
-from gradprom.training.data import RunData
+from gradprom.training.data import RunData, build_dataset
 from gradprom.training.folder import (
     CONFIG,
     ENHANCER,
@@ -82,19 +81,6 @@ def resume(
     return _run(read_config(folder), folder, enhancer, recognizers, new=False)
 
 
-def _load(config: Config) -> Dataset:
-    d = config.dataset
-    return load_dataset(
-        d.name,
-        d.root,
-        channels=d.channels,
-        test_fraction=d.test_fraction,
-        split_seed=d.split_seed,
-        max_pixels=d.max_pixels,
-        max_side=d.max_side,
-    )
-
-
 def _run(
     config: Config,
     folder: Path,
@@ -107,7 +93,7 @@ def _run(
     for task in recognizers or {}:
         if task not in config.tasks:
             raise UserError(f"a recognizer was given for {task!r}, which the configuration has no entry for: add one")
-    dataset = _load(config)
+    dataset = build_dataset(config.dataset)
     precision = _precision(config.training)
     fabric = _fabric(config.training, precision)
     try:
