@@ -212,7 +212,7 @@ CASES: dict[str, tuple[Case, int, str, set[str]]] = {
     "wrong type": (lambda p: p.train("training: {seed: x}"), 2, r"training\.seed: expected a whole number", set()),
     "no yaml": (lambda p: p.train("a: ["), 2, "Problems parsing config", set()),
     "evil yaml": (evil_yaml, 2, "could not determine a constructor", set()),
-    "negative sigma": (lambda p: p.train(**{"degradation.sigma": -1}), 2, r"degradation\.sigma is -1", set()),
+    "negative sigma": (lambda p: p.train(degradation="gaussian -1"), 2, r"gaussian has sigma -1", set()),
     "contradiction": (lambda p: p.train(**{"diagnosis.encoder": "a"}), 2, r"needs training\.view whole", set()),
     "no root": (lambda p: p.train(**{"dataset.root": None}), 2, "dataset folder needs a root", set()),
     "missing root": (lambda p: p.train(**{"dataset.root": "/nowhere"}), 2, "/nowhere/images: no such folder", set()),

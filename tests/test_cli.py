@@ -16,7 +16,7 @@ import gradprom
 from gradprom import cli
 from gradprom.training.run import train as train_run
 
-COMMANDS = ("demo", "train", "evaluate", "enhance", "report")
+COMMANDS = ("data", "demo", "train", "evaluate", "enhance", "report")
 Options = Callable[..., list[str]]
 Trained = Callable[[str], Path]
 
@@ -36,9 +36,9 @@ def test_every_option_of_a_run_is_explained(capsys: pytest.CaptureFixture[str]) 
     with pytest.raises(SystemExit):
         cli.main(["train", "--help"])
     text = capsys.readouterr().out
-    for option in ("--degradation.sigma", "--promotion.max_ratio", "--training.warmup.steps", "--segmentation.help"):
+    for option in ("--degradation", "--promotion.max_ratio", "--training.warmup.steps", "--segmentation.help"):
         assert option in text
-    assert "the noise's standard deviation, on intensities in [0, 1]" in " ".join(text.split())
+    assert '"gaussian SIGMA", "poisson RATE"' in " ".join(text.split())
 
 
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:
@@ -81,11 +81,11 @@ def test_wrong_words_for_train(words: list[str], sentence: str, capsys: pytest.C
 def test_a_run_from_training_to_the_page(options: Options, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = tmp_path / "run"
     config = tmp_path / "config.yaml"
-    config.write_text("strategy: enhancer_only\ndegradation: {sigma: 0.2}\n")
+    config.write_text("strategy: enhancer_only\ndegradation: gaussian 0.2\n")
     words = options({"segmentation.encoder": None, "training.warmup.steps": 3})
     assert cli.main(["train", "--config", str(config), *words, "-o", str(run)]) == 0
     assert capsys.readouterr().out == f"{run}\n"
-    assert gradprom.parse(run / "config.yaml").degradation.sigma == 0.2
+    assert gradprom.parse(run / "config.yaml").degradation == "gaussian 0.2"
     assert cli.main(["train", "--config", str(config), *words, "-o", str(run)]) == 2
     assert cli.main(["train", "--config", str(config), *words, "-o", str(run), "--overwrite"]) == 0
     assert cli.main(["train", "--resume", str(run)]) == 0

@@ -1,14 +1,24 @@
-"""Gaussian noise: what its statistics are, and that a key alone determines it."""
+"""What degradations do to intensities, against independent implementations, and that a key alone determines it."""
 
 import math
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from scipy.stats import norm
 
 from gradprom import UserError
-from gradprom.degradations import GaussianNoise, degrade, degrade_batch
+from gradprom.degradations import (
+    Downsample,
+    GaussianBlur,
+    GaussianNoise,
+    PoissonNoise,
+    build_degradation,
+    degrade,
+    degrade_batch,
+)
 
 
 @pytest.mark.parametrize("sigma", [-0.1, math.nan, math.inf, -math.inf])
@@ -69,3 +79,74 @@ def test_a_batch_is_its_images_one_by_one() -> None:
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_type_is_kept(dtype: torch.dtype) -> None:
     assert degrade(GaussianNoise(0.1), torch.rand(1, 2, 2, dtype=dtype), 0).dtype == dtype
+
+
+def generator() -> torch.Generator:
+    return torch.Generator().manual_seed(0)
+
+
+@pytest.mark.parametrize("intensity", [0.1, 0.5])
+def test_photon_noise_keeps_the_mean_and_its_deviation_goes_with_the_root_of_the_intensity(intensity: float) -> None:
+    noisy = PoissonNoise(0.1)(torch.full((1, 400, 400), intensity), generator())
+    assert noisy.mean().item() == pytest.approx(intensity, abs=1e-3)
+    assert noisy.std().item() == pytest.approx(0.1 * intensity**0.5, rel=0.02)
+    levels = (noisy / 0.01).round()
+    assert torch.allclose(noisy, levels * 0.01, atol=1e-6)  # whole photons of r² each
+
+
+def test_photon_noise_of_rate_0_and_of_black_is_none() -> None:
+    image = torch.rand(1, 8, 8)
+    assert torch.equal(PoissonNoise(0)(image, generator()), image)
+    assert not PoissonNoise(0.3)(torch.zeros(1, 8, 8), generator()).any()
+
+
+@pytest.mark.parametrize(("kernel", "sigma"), [(3, 2.0), (5, 0.7), (1, 3.0)])
+def test_blur_is_torchvisions(kernel: int, sigma: float) -> None:
+    from torchvision.transforms.v2.functional import gaussian_blur
+
+    image = torch.rand(3, 17, 12, generator=generator())
+    expected = gaussian_blur(image, [kernel, kernel], [sigma, sigma])
+    torch.testing.assert_close(GaussianBlur(kernel, sigma)(image, generator()), expected, atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("scale", [2, 4])
+def test_downsampling_is_pillows(scale: int) -> None:
+    from PIL import Image
+
+    pixels = np.random.default_rng(0).random((24, 40), dtype=np.float32) * 0.6 + 0.2  # no clamping to compare
+    expected = np.asarray(Image.fromarray(pixels).resize((40 // scale, 24 // scale), Image.Resampling.BICUBIC))
+    small = Downsample(scale)(torch.from_numpy(pixels)[None], generator())
+    np.testing.assert_allclose(small[0].numpy(), expected, atol=1e-5)
+
+
+def test_downsampling_cuts_what_is_over_and_refuses_what_is_smaller() -> None:
+    image = torch.rand(3, 23, 31, generator=generator())
+    assert torch.equal(Downsample(4)(image, generator()), Downsample(4)(image[:, :20, :28], generator()))
+    with pytest.raises(UserError, match="cannot be downsampled by 4"):
+        Downsample(4)(torch.rand(1, 3, 9), generator())
+    with pytest.raises(UserError, match="too small for a blur"):
+        GaussianBlur(5, 1.0)(torch.rand(1, 2, 9), generator())
+
+
+def test_a_chain_is_its_links_in_order_on_one_stream_of_random_numbers() -> None:
+    image = torch.rand(3, 16, 16, generator=generator())
+    stream = torch.Generator().manual_seed(5)
+    expected = GaussianBlur(3, 2)(PoissonNoise(0.1)(GaussianNoise(0.3)(image, stream), stream), stream)
+    assert torch.equal(degrade(build_degradation("challenging"), image, 5), expected)
+    assert not torch.equal(degrade(build_degradation("challenging physical"), image, 5), expected)
+    assert torch.equal(degrade(build_degradation("gaussian 0.3"), image, 5), degrade(GaussianNoise(0.3), image, 5))
+
+
+@given(st.sampled_from(("challenging", "challenging physical", "poisson 0.8", "gaussian 2", "downsample 2")))
+def test_intensities_stay_in_their_range_and_the_input_as_it_was(text: str) -> None:
+    image = torch.rand(1, 16, 16)
+    before = image.clone()
+    degraded = degrade(build_degradation(text), image, 1)
+    assert degraded.min() >= 0
+    assert degraded.max() <= 1
+    assert torch.equal(image, before)
+
+
+def test_nothing_is_degraded_by_none() -> None:
+    image = torch.rand(1, 4, 4)
+    assert torch.equal(degrade(build_degradation("none"), image, 1), image)

@@ -19,6 +19,8 @@ from gradprom._files import atomic_path, write_text
 if TYPE_CHECKING:
     from rich.table import Table
 
+INDEPENDENT = "independent_"
+"""What the names of an independent reader's measures begin with."""
 _POOLED: tuple[tuple[str, str, Callable[[Tensor], float]], ...] = (
     ("accuracy", "diagnosis", measures.accuracy),
     ("balanced_accuracy", "diagnosis", measures.balanced_accuracy),
@@ -30,6 +32,9 @@ COLUMNS = {
     "balanced_accuracy": "balanced accuracy",
     "majority": "majority rate",
     "miou": "mIoU",
+    f"{INDEPENDENT}accuracy": "independent accuracy",
+    f"{INDEPENDENT}balanced_accuracy": "independent balanced accuracy",
+    f"{INDEPENDENT}miou": "independent mIoU",
 }
 """What is read of the images, by its key in a summary: the heading of its column."""
 
@@ -47,6 +52,7 @@ class Row:
         label: name of the true diagnosis.
         predicted: name of the diagnosis that was read.
         iou: mean over this image's mask classes, background included.
+        independent_predicted, independent_iou: the same, read by a recognizer that no enhancer was trained with.
     """
 
     method: str
@@ -56,6 +62,8 @@ class Row:
     label: str | None = None
     predicted: str | None = None
     iou: float | None = None
+    independent_predicted: str | None = None
+    independent_iou: float | None = None
 
 
 @dataclass(frozen=True)
@@ -66,7 +74,8 @@ class Evaluation:
         rows: one per image and method.
         summary: per method ``images``, ``psnr`` and ``ssim`` (means over images) with ``psnr_std`` and ``ssim_std``
             (population standard deviations), ``accuracy``, ``balanced_accuracy``, ``majority`` (the rate a constant
-            answer reaches) and ``miou``; None where not measured.
+            answer reaches) and ``miou``; what an independent reader read as ``independent_accuracy``,
+            ``independent_balanced_accuracy`` and ``independent_miou``; None where not measured.
         seed: of the test images' degradation.
         degradation: in words.
         dataset: in words: which one, and how much of it.
@@ -138,13 +147,13 @@ def plus_minus(value: float | None, deviation: float | None, digits: int) -> str
 
 
 def summarize(
-    rows: Sequence[Row], pooled: Mapping[tuple[str, str], Tensor]
+    rows: Sequence[Row], pooled: Mapping[tuple[str, str, str], Tensor]
 ) -> dict[str, dict[str, float | int | None]]:
     """Means, deviations and pooled measures per method.
 
     Args:
         rows: one per image and method.
-        pooled: confusion matrices, shape (K, K), by method and task.
+        pooled: confusion matrices, shape (K, K), by method, reader (its prefix: nothing or ``INDEPENDENT``) and task.
     """
     summary: dict[str, dict[str, float | int | None]] = {}
     for method in dict.fromkeys(row.method for row in rows):
@@ -158,8 +167,10 @@ def summarize(
                     if taken.size
                     else {key: None, f"{key}_std": None}
                 )
-        for key, task, measure in _POOLED:
-            matrix = pooled.get((method, task))
-            values[key] = measure(matrix) if matrix is not None and matrix.any() else None
+        for reader in ("", INDEPENDENT):
+            for key, task, measure in _POOLED:
+                if key != "majority" or not reader:  # that is the labels', whoever reads
+                    matrix = pooled.get((method, reader, task))
+                    values[reader + key] = measure(matrix) if matrix is not None and matrix.any() else None
         summary[method] = values
     return summary

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from gradprom._files import atomic_path
+from gradprom._resize import resized
 
 _CACHE_VERSION = 1  # to be raised whenever non_local_means gives another image for the same input
 
@@ -94,9 +94,7 @@ def bicubic(image: Tensor, size: tuple[int, int]) -> Tensor:
         >>> bicubic(torch.rand(3, 8, 8), (16, 32)).shape
         torch.Size([3, 16, 32])
     """
-    # antialias=True does nothing when enlarging, but takes the cubic of Pillow and MATLAB (a = -0.5) that papers use
-    resized = F.interpolate(image.unsqueeze(0), size=size, mode="bicubic", align_corners=False, antialias=True)
-    return resized.squeeze(0).clamp(0.0, 1.0)
+    return resized(image[None], size)[0]
 
 
 def cached_non_local_means(degraded: Tensor, sigma: float | None, cache: Path | None) -> Tensor:

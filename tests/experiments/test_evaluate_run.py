@@ -50,18 +50,18 @@ def test_what_is_written_is_what_the_models_do(trained: Trained, images: Path, t
 
 @pytest.mark.parametrize(
     ("strategy", "methods"),
-    [("enhancer_only", ["input", "enhanced"]), ("recognizer_only", ["input", "clean"])],
+    [("enhancer_only", ["enhanced"]), ("recognizer_only", ["input", "clean"])],
 )
 def test_what_a_strategy_lacks_is_left_out(strategy: str, methods: list[str], trained: Trained, tmp_path: Path) -> None:
     result = evaluate_run(trained(strategy), output=tmp_path, baselines=False, limit=1)
     assert list(result.summary) == methods
     assert {row.id for row in result.rows} == {result.rows[0].id}
-    assert (result.summary["input"]["miou"] is None) == (strategy == "enhancer_only")
+    assert (result.summary[methods[0]]["miou"] is None) == (strategy == "enhancer_only")
 
 
 def test_every_strategy_sees_the_same_noise(trained: Trained, tmp_path: Path) -> None:
     runs = [
-        evaluate_run(trained(strategy), output=tmp_path, baselines=False, seed=seed).summary["input"]["psnr"]
+        evaluate_run(trained(strategy), output=tmp_path, limit=1, seed=seed).summary["input"]["psnr"]
         for strategy, seed in (("joint", 0), ("frozen", 0), ("frozen", 1))
     ]
     assert runs[0] == runs[1] != runs[2]

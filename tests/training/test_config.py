@@ -10,16 +10,15 @@ import pytest
 import yaml
 
 from gradprom.errors import UserError
+from gradprom.training.check import check
 from gradprom.training.config import (
     Config,
     DatasetConfig,
-    DegradationConfig,
     EnhancerConfig,
     PromotionConfig,
     RecognizerConfig,
     StageConfig,
     TrainingConfig,
-    check,
     parse,
     stage_key,
     to_dict,
@@ -27,9 +26,12 @@ from gradprom.training.config import (
 
 SEGMENTATION = RecognizerConfig("resnet18")
 WRONG: list[tuple[Config, str]] = [
-    (Config(degradation=DegradationConfig(sigma=-0.1)), r"degradation\.sigma is -0\.1"),
-    (Config(degradation=DegradationConfig(sigma=float("nan"))), r"degradation\.sigma is nan"),
-    (Config(degradation=DegradationConfig(sigma=float("inf"))), r"degradation\.sigma is inf"),
+    (Config(degradation="gaussian -0.1"), r"sigma -0\.1"),
+    (Config(degradation="gaussian nan"), r"sigma nan"),
+    (Config(degradation="gaussian inf"), r"sigma inf"),
+    (Config(degradation="gaussian"), r"followed by sigma"),
+    (Config(degradation="fog 2"), r"degradation 'fog' is unknown"),
+    (Config(degradation="downsample 4", training=TrainingConfig(size=98)), r"98 pixels.*multiple of 4"),
     (Config(training=TrainingConfig(batch_size=0)), r"training\.batch_size is 0"),
     (Config(training=TrainingConfig(size=-1)), r"training\.size is -1"),
     (Config(training=TrainingConfig(devices=0)), r"training\.devices is 0"),
@@ -77,8 +79,10 @@ def test_what_cannot_work_is_refused(config: Config, message: str) -> None:
 def full() -> Config:
     """A configuration with no value at its default."""
     return Config(
-        dataset=DatasetConfig("folder", "a: b #c é\n'x'", 1, 0.25, 7, 3),
-        degradation=DegradationConfig(sigma=1e-5),
+        dataset=DatasetConfig(
+            "folder", "a: b #c é\n'x'", 1, "random", 0.25, 7, "2CH", "all", 3, max_pixels=9, max_side=512
+        ),
+        degradation="gaussian 1e-05",
         enhancer=EnhancerConfig("unet", encoder="resnet18", pretrained="123"),
         diagnosis=RecognizerConfig("resnet34", "imagenet"),
         segmentation=RecognizerConfig("true", "[x]"),
@@ -94,7 +98,7 @@ def full() -> Config:
             enhancement_loss="l1",
             consistency_loss="mse",
             target="live",
-            warmup=StageConfig(0, 3e-6, "cosine"),
+            warmup=StageConfig(0, 3e-6, "cosine", "crop", 96),
             pretrain=StageConfig(1, 1e-4, "constant"),
             cascade=StageConfig(2, 0.1, "cosine"),
             precision="16-mixed",
@@ -123,9 +127,9 @@ def test_a_written_configuration_reads_back_the_same(config: Config, tmp_path: P
 
 def test_options_win_over_the_file(tmp_path: Path) -> None:
     path = written(full(), tmp_path)
-    changed = parse(path, ["--training.warmup.steps", "5", "--dataset.channels", "null", "--degradation.sigma=1e-3"])
+    changed = parse(path, ["--training.warmup.steps", "5", "--dataset.channels", "null", "--degradation=poisson 0.1"])
     expected = full()
-    expected.training.warmup.steps, expected.dataset.channels, expected.degradation.sigma = 5, None, 1e-3
+    expected.training.warmup.steps, expected.dataset.channels, expected.degradation = 5, None, "poisson 0.1"
     assert changed == expected
     assert parse(path, ["--diagnosis", "null"]).diagnosis is None
 
@@ -139,7 +143,6 @@ FILES = [
     ("training: {warmup: {steps: 1.5}}", r"training\.warmup\.steps: expected a whole number, found 1\.5"),
     ("training: {warmup: {steps: true}}", r"training\.warmup\.steps: expected a whole number, found True"),
     ("training: {augment: 3}", r"training\.augment: expected true or false, found 3"),
-    ("degradation: {sigma: much}", r"degradation\.sigma: expected a number, found much"),
     ("dataset: {root: 3}", r"dataset\.root: expected a text, found 3"),
     ("dataset: {channels: 2}", r"dataset\.channels: expected one of 1, 3, found 2"),
     ("strategy: best", "strategy: expected one of 'enhancer_only', .*, found best"),
@@ -210,7 +213,7 @@ def changes() -> list[Callable[[Config], None]]:
         config.training.warmup.steps += 1
 
     def sigma(config: Config) -> None:
-        config.degradation.sigma += 0.1
+        config.degradation = "gaussian 0.7"
 
     def enhancer(config: Config) -> None:
         config.enhancer.channels = 9

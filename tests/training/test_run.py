@@ -237,7 +237,8 @@ def test_two_processes_train_as_one(options: Callable[..., list[str]], trained: 
 def test_recognizer_only_never_sees_a_clean_image(make_config: MakeConfig, tmp_path: Path) -> None:
     options = {"strategy": "recognizer_only", "training.stages": tmp_path / "stages", "training.cascade.steps": 0}
     quiet, noisy = (
-        train(make_config(options | {"degradation.sigma": sigma}), tmp_path / f"sigma {sigma}") for sigma in (0.0, 0.3)
+        train(make_config(options | {"degradation": degradation}), tmp_path / degradation)
+        for degradation in ("none", "gaussian 0.3")
     )
     assert not same(weights(quiet, "recognizer"), weights(noisy, "recognizer"))
     assert not (tmp_path / "stages").exists()  # what others start from is trained on clean images

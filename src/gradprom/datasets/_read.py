@@ -76,7 +76,7 @@ def read_mask(path: Path, image_path: Path, max_pixels: int = MAX_PIXELS) -> NDA
         UserError: when the file is no image, is damaged, coloured, holds values beyond 0 to 255, or has another size
             than its image.
     """
-    expected = _size_of(image_path, max_pixels)
+    expected = size_of(image_path, max_pixels)
     try:
         with Image.open(path) as file:
             found = file.size
@@ -114,7 +114,7 @@ def read_binary_mask(path: Path, image_path: Path, max_pixels: int = MAX_PIXELS)
     return np.where(values == 255, np.uint8(1), np.uint8(0))
 
 
-def _size_of(path: Path, max_pixels: int) -> tuple[int, int]:
+def size_of(path: Path, max_pixels: int) -> tuple[int, int]:
     """Width and height of the image at ``path``, from its header where Pillow knows its kind."""
     try:
         with Image.open(path) as file:

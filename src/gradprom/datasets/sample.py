@@ -20,12 +20,14 @@ class Sample:
         read_image: gives the image as (height, width, channels), uint8 or uint16, channels 1 or 3.
         read_mask: gives the class of each pixel as (height, width) uint8, or None where there is no mask.
         label: index into the dataset's ``classes``, or None.
+        group: the patient, or whatever else must not be split between training and test; None: the sample alone.
     """
 
     id: str
     read_image: Callable[[], NDArray[np.uint8] | NDArray[np.uint16]]
     read_mask: Callable[[], NDArray[np.uint8]] | None = None
     label: int | None = None
+    group: str | None = None
 
 
 @dataclass(frozen=True)

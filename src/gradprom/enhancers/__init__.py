@@ -23,8 +23,10 @@ PRESETS: dict[str, dict[str, object]] = {
 }
 
 
-def build_enhancer(config: EnhancerConfig, image_channels: int) -> nn.Module:
+def build_enhancer(config: EnhancerConfig, image_channels: int, scale: int = 1) -> nn.Module:
     """Build the enhancer that a configuration names, for images of 1 or 3 channels, with its pretrained weights.
+
+    It makes images ``scale`` times as large: by how much the degradation made them smaller.
 
     Raises:
         UserError: an option is given that the named enhancer does not have, or its weights cannot be had.
@@ -45,7 +47,7 @@ def build_enhancer(config: EnhancerConfig, image_channels: int) -> nn.Module:
         "unet": EncoderUNet,
         "residual_unet": ResidualUNet,
     }
-    enhancer = classes[config.name](image_channels, **options)
+    enhancer = classes[config.name](image_channels, scale=scale, **options)
     if isinstance(enhancer, EncoderUNet):
         load_pretrained(enhancer.encoder, config.pretrained, encoder=str(options["encoder"]), library="smp")
     else:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
+from gradprom._resize import resized
 from gradprom.errors import UserError
 
 
@@ -84,6 +84,4 @@ class SRResNet(nn.Module):
         enhanced: Tensor = self.tail(self.enlarge(head + self.fuse(self.blocks(head))))
         if not self.residual:
             return enhanced
-        if self.scale > 1:
-            image = F.interpolate(image, scale_factor=self.scale, mode="bicubic")
-        return image + enhanced
+        return resized(image, (enhanced.shape[-2], enhanced.shape[-1])) + enhanced

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from itertools import pairwise
 
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gradprom._padding import pad_to_multiple
+from gradprom._resize import resized
 
 
 class EncoderUNet(nn.Module):
@@ -38,9 +38,8 @@ class EncoderUNet(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         """Shape (N, C, H, W) in about [0, 1] to (N, C, scale·H, scale·W)."""
-        if self.scale > 1:
-            image = F.interpolate(image, scale_factor=self.scale, mode="bicubic")
-        height, width = image.shape[-2:]
+        height, width = (side * self.scale for side in image.shape[-2:])
+        image = resized(image, (height, width))
         difference: Tensor = self.body(pad_to_multiple(image, 32))
         return image + difference[..., :height, :width]
 
@@ -98,9 +97,8 @@ class ResidualUNet(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         """Shape (N, C, H, W) in about [0, 1] to (N, C, scale·H, scale·W)."""
-        if self.scale > 1:
-            image = F.interpolate(image, scale_factor=self.scale, mode="bicubic")
-        height, width = image.shape[-2:]
+        height, width = (side * self.scale for side in image.shape[-2:])
+        image = resized(image, (height, width))
         x = self.head(pad_to_multiple(image, 8))
         skips = []
         for encode, down in zip(self.encode, self.down, strict=True):

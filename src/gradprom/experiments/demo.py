@@ -10,7 +10,7 @@ from rich.console import Console
 
 from gradprom._files import atomic_path
 from gradprom.datasets.loader import test_key
-from gradprom.degradations import degrade
+from gradprom.degradations import build_degradation, degrade
 from gradprom.errors import UserError
 from gradprom.evaluation import read_clean
 from gradprom.experiments.evaluate import dataset_of, evaluate_run
@@ -18,14 +18,13 @@ from gradprom.experiments.page import report
 from gradprom.inference.files import enhance_files
 from gradprom.inference.load import load
 from gradprom.training.config import parse
-from gradprom.training.data import build_degradation
 from gradprom.training.folder import read_config
 from gradprom.training.run import train
 
 # sizes that two CPU cores get through in a few minutes
 SETTINGS = {
     "dataset.name": "brain_mr",
-    "degradation.sigma": "0.1",
+    "degradation": "gaussian 0.1",
     "enhancer.name": "residual_unet",
     "enhancer.blocks": "1",
     "segmentation.encoder": "resnet18",
@@ -104,7 +103,7 @@ def _write_slice(folder: Path, run: Path) -> Path:
 
     config = read_config(run)
     sample = dataset_of(config, None, None, 1).test[0]
-    degraded = degrade(build_degradation(config), read_clean(sample, 1), test_key(sample.id, 0))
+    degraded = degrade(build_degradation(config.degradation), read_clean(sample, 1), test_key(sample.id, 0))
     path = folder / f"{sample.id}.png"
     with atomic_path(path) as temporary:
         Image.fromarray((degraded[0].numpy() * 255).round().astype(np.uint8)).save(temporary, format="PNG")

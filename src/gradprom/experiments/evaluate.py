@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import torch
 from rich.progress import Progress
+from torch import nn
 
+from gradprom._chain import chain_sigma, describe_chain
 from gradprom.datasets.sample import Dataset
-from gradprom.degradations import degrade
+from gradprom.degradations import build_degradation, degrade
 from gradprom.errors import UserError
 from gradprom.evaluation import Evaluation, evaluate
 from gradprom.inference.load import check_device, load, load_recognizers
 from gradprom.strategies import STRATEGIES
 from gradprom.training.config import Config
-from gradprom.training.data import build_dataset, build_degradation
+from gradprom.training.data import build_dataset
 from gradprom.training.folder import read_config, read_record
+from gradprom.training.run import resolve_precision
 
 
 def evaluate_run(
@@ -30,6 +35,8 @@ def evaluate_run(
     limit: int | None = None,
     baselines: bool = True,
     cache: str | Path | None = None,
+    reader: str | Path | None = None,
+    precision: str = "32-true",
     device: str = "cpu",
     progress: Progress | None = None,
 ) -> Evaluation:
@@ -43,8 +50,11 @@ def evaluate_run(
         output: where to write; the run folder by default, which is for the run's own whole test set alone.
         seed: of the test images' noise, the same for every run that is to be compared.
         limit: measure only so many images.
-        baselines: measure non-local means too.
+        baselines: measure the degraded input and non-local means too.
         cache: folder where non-local means is kept between evaluations.
+        reader: another run folder, whose recognizers read the images too: independent ones, when they were trained
+            apart (strategy recognizer_only with degradation none, for one).
+        precision: of the models: ``32-true``, or ``bf16-mixed``, ``16-mixed`` or ``auto`` as in a configuration.
         device: where the models run.
         progress: a running progress display.
 
@@ -59,31 +69,49 @@ def evaluate_run(
     check_device(device)
     config, record = read_config(folder), read_record(folder)
     data = dataset_of(config, dataset, root, record.channels)
-    recognizers = load_recognizers(folder)
-    known = {
-        "diagnosis": data.classes == tuple(record.classes),
-        "segmentation": data.mask_classes == tuple(record.mask_classes),
-    }
+    recognizers = _that_know(data, folder)
+    if reader is not None and not (readers := _that_know(data, Path(reader))):
+        raise UserError(
+            f"{reader}: has no recognizer for what dataset {data.name!r} is labelled with, give another run"
+        )
     result = evaluate(
         data.test[:limit],
         channels=record.channels,
-        degrade=partial(degrade, build_degradation(config)),
+        degrade=partial(degrade, build_degradation(config.degradation)),
         enhancer=load(folder).enhancer if STRATEGIES[config.strategy].enhancer else None,
-        recognizers={task: model for task, model in recognizers.items() if known[task]},
+        recognizers=recognizers,
+        readers=readers if reader is not None else None,
         classes=data.classes,
         mask_classes=data.mask_classes,
-        sigma=config.degradation.sigma,
+        sigma=chain_sigma(config.degradation),
         seed=seed,
         device=device,
-        recognition_size=config.training.size if config.training.view == "whole" else None,
+        recognition_size=config.size_of("cascade") if config.view_of("cascade") == "whole" else None,
         baselines=baselines,
         cache=None if cache is None else Path(cache),
-        degradation=f"{config.degradation.name}, sigma {config.degradation.sigma}",
+        degradation=describe_chain(config.degradation),
+        autocast=partial(_autocast, precision, torch.device(device).type),
         progress=progress,
     )
     result = replace(result, dataset=data.name if limit is None else f"{data.name}, the first {limit} test images")
     result.write(Path(output) if output is not None else folder)
     return result
+
+
+def _that_know(data: Dataset, folder: Path) -> dict[str, nn.Module]:
+    """The recognizers of a run that were trained for the classes of a dataset."""
+    record = read_record(folder)
+    known = {
+        "diagnosis": data.classes == tuple(record.classes),
+        "segmentation": data.mask_classes == tuple(record.mask_classes),
+    }
+    return {task: model for task, model in load_recognizers(folder).items() if known[task]}
+
+
+def _autocast(precision: str, device: str) -> AbstractContextManager[Any]:
+    types = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
+    precision = resolve_precision(precision, device)
+    return torch.autocast(device, dtype=types[precision]) if precision in types else nullcontext()
 
 
 def dataset_of(config: Config, name: str | None, root: str | None, channels: int) -> Dataset:
@@ -97,6 +125,7 @@ def dataset_of(config: Config, name: str | None, root: str | None, channels: int
         "name": name or own.name,
         "root": root or (own.root if name is None else None),
         "channels": channels,
+        "split": own.split if name in (None, own.name) else None,
     }
     data = build_dataset(replace(own, **changes))
     if not data.test:

@@ -12,8 +12,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from gradprom._chain import chain_scale
+from gradprom.baselines import bicubic
 from gradprom.datasets.loader import test_key
-from gradprom.degradations import degrade
+from gradprom.degradations import build_degradation, degrade
 from gradprom.errors import UserError
 from gradprom.evaluation import read_clean
 from gradprom.experiments.evaluate import dataset_of
@@ -22,7 +24,6 @@ from gradprom.inference.load import load
 from gradprom.measures import psnr
 from gradprom.strategies import STRATEGIES
 from gradprom.training.config import to_dict
-from gradprom.training.data import build_degradation
 from gradprom.training.folder import read_config, read_record
 
 
@@ -73,9 +74,12 @@ def _pictures(folder: Path) -> list[tuple[str, NDArray[Any]]]:
     data = dataset_of(config, None, None, record.channels)
     sample = data.test[len(data.test) // 2]
     clean = read_clean(sample, record.channels)
-    degraded = degrade(build_degradation(config), clean, test_key(sample.id, 0))
+    scale = chain_scale(config.degradation)
+    clean = clean[:, : clean.shape[1] // scale * scale, : clean.shape[2] // scale * scale]
+    degraded = degrade(build_degradation(config.degradation), clean, test_key(sample.id, 0))
     with torch.inference_mode():
         enhanced = load(folder).enhancer(degraded[None])[0].clamp(0, 1)
+    degraded = bicubic(degraded, (clean.shape[1], clean.shape[2]))
 
     def caption(what: str, image: Tensor) -> str:
         return f"{what}, {psnr(image[None], clean[None]).item():.2f} dB"

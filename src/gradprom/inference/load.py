@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from gradprom._chain import chain_scale
 from gradprom.datasets.sample import Dataset
 from gradprom.enhancers import build_enhancer
 from gradprom.errors import UserError
@@ -37,12 +38,12 @@ def load(folder: str | Path, *, device: str = "cpu", enhancer: nn.Module | None 
         raise UserError(
             f"{folder}: was trained with strategy {config.strategy}, which has no enhancer: give another run"
         )
-    path = weights_path(folder, "enhancer")
+    path, scale = weights_path(folder, "enhancer"), chain_scale(config.degradation)
     # what is loaded replaces every weight: where the first ones came from is of no account here
     if enhancer is None:
-        enhancer = build_enhancer(_without_pretrained(config).enhancer, record.channels)
+        enhancer = build_enhancer(_without_pretrained(config).enhancer, record.channels, scale)
     _fill(enhancer, path)
-    return Model(enhancer, channels=record.channels, name=folder.name, device=device)
+    return Model(enhancer, channels=record.channels, scale=scale, name=folder.name, device=device)
 
 
 def check_device(device: str) -> None:

@@ -10,6 +10,7 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
+from gradprom._chain import chain_scale
 from gradprom.datasets.sample import Dataset
 from gradprom.enhancers import build_enhancer
 from gradprom.promotion import average_over_processes
@@ -25,10 +26,13 @@ def build_models(
 ) -> dict[str, nn.Module]:
     """All models of the run, each initialised from a seed of its own, so that strategies share their beginnings."""
     strategy, seed = STRATEGIES[config.strategy], config.training.seed
+    scale = chain_scale(config.degradation)
     models: dict[str, nn.Module] = {}
     if strategy.enhancer:
         torch.manual_seed(stage_seed(seed, "enhancer"))
-        models["enhancer"] = enhancer if enhancer is not None else build_enhancer(config.enhancer, dataset.channels)
+        models["enhancer"] = (
+            enhancer if enhancer is not None else build_enhancer(config.enhancer, dataset.channels, scale)
+        )
     if strategy.recognizer:
         for task, recognizer in config.tasks.items():
             torch.manual_seed(stage_seed(seed, task))

@@ -5,13 +5,12 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from gradprom._chain import describe_chain
 from gradprom._versions import versions
-from gradprom.errors import UserError
 
 Strategy = Literal["enhancer_only", "recognizer_only", "joint", "frozen", "gradprom"]
 
@@ -21,37 +20,31 @@ class DatasetConfig:
     """The images to learn from.
 
     Attributes:
-        name: isic2018, folder or brain_mr (embedded, needs no root).
+        name: isic2018, covid_ct, camus, crchisto, tnbc, lizard, folder or brain_mr (embedded, needs no root).
         root: the dataset's own folder.
         channels: 1 (grey), 3 (colour), or null: as the images are.
-        test_fraction: share of the images held out for testing, where the dataset has no test set of its own.
+        split: official (the dataset's own test set), random (by test_fraction and split_seed), the path of a file of
+            columns id and part, or null: official where there is one.
+        test_fraction: share of the images held out for testing in a random split.
         split_seed: seed of that split.
+        views: of camus: both, or 2CH or 4CH alone.
+        structures: of camus: endocardium (against all else) or all (left ventricle, myocardium, left atrium).
         validation_images: training images held out to watch the training.
         max_pixels: larger images are refused before they are decoded.
         max_side: images that are higher or wider are brought down to it as they are read; null: they stay as they are.
     """
 
-    name: Literal["isic2018", "folder", "brain_mr"] = "brain_mr"
+    name: Literal["isic2018", "covid_ct", "camus", "crchisto", "tnbc", "lizard", "folder", "brain_mr"] = "brain_mr"
     root: str | None = None
     channels: Literal[1, 3] | None = None
+    split: str | None = None
     test_fraction: float = 0.2
     split_seed: int = 0
+    views: Literal["both", "2CH", "4CH"] = "both"
+    structures: Literal["endocardium", "all"] = "endocardium"
     validation_images: int = 8
     max_pixels: int = 100_000_000
     max_side: int | None = None
-
-
-@dataclass
-class DegradationConfig:
-    """What is done to the clean images.
-
-    Attributes:
-        name: gaussian, additive white noise.
-        sigma: the noise's standard deviation, on intensities in [0, 1].
-    """
-
-    name: Literal["gaussian"] = "gaussian"
-    sigma: float = 0.1
 
 
 @dataclass
@@ -116,11 +109,15 @@ class StageConfig:
         steps: optimizer steps; 0 leaves the stage out.
         learning_rate: its initial value.
         schedule: constant, or cosine: falls to zero over the stage.
+        view: crop or whole, where the stage sees the images otherwise than training.view says; null: as it says.
+        size: side of the stage's images in pixels; null: training.size.
     """
 
     steps: int = 1000
     learning_rate: float = 1e-4
     schedule: Literal["constant", "cosine"] = "constant"
+    view: Literal["crop", "whole"] | None = None
+    size: int | None = None
 
 
 @dataclass
@@ -184,7 +181,8 @@ class Config:
 
     Attributes:
         dataset: the images to learn from.
-        degradation: what is done to them.
+        degradation: what is done to them: "gaussian SIGMA", "poisson RATE", "blur KERNEL SIGMA", "downsample SCALE", or
+            several of them with + between; "challenging" or "challenging physical" (the paper's Table 3); "none".
         enhancer: the model that undoes it.
         diagnosis: the recognizer of whole images, or null; --diagnosis.encoder NAME asks for one.
         segmentation: the recognizer of pixels, or null; --segmentation.encoder NAME asks for one.
@@ -195,7 +193,7 @@ class Config:
     """
 
     dataset: DatasetConfig = field(default_factory=DatasetConfig)
-    degradation: DegradationConfig = field(default_factory=DegradationConfig)
+    degradation: str = "gaussian 0.1"
     enhancer: EnhancerConfig = field(default_factory=EnhancerConfig)
     diagnosis: RecognizerConfig | None = None
     segmentation: RecognizerConfig | None = None
@@ -214,84 +212,25 @@ class Config:
         pairs = {"diagnosis": self.diagnosis, "segmentation": self.segmentation}
         return {task: recognizer for task, recognizer in pairs.items() if recognizer is not None}
 
+    def view_of(self, stage: str) -> Literal["crop", "whole"]:
+        """How a stage sees the images: warmup, pretrain (or pretrain_TASK) or cascade.
 
-def check(config: Config) -> None:
-    """Refuse what cannot work, in one sentence that says what would.
+        >>> Config().view_of("cascade")
+        'crop'
+        """
+        return self._stage(stage).view or self.training.view
 
-    Raises:
-        UserError: a value is out of its range, or two options contradict each other.
+    def size_of(self, stage: str) -> int:
+        """The side in pixels of a stage's images.
 
-    Example:
-        >>> check(Config(strategy="joint"))
-        Traceback (most recent call last):
-        ...
-        gradprom.errors.UserError: strategy 'joint' needs a recognizer: give diagnosis or segmentation an encoder
-    """
-    from gradprom.enhancers import enhancer_options
+        >>> Config().size_of("pretrain_diagnosis")
+        128
+        """
+        return self._stage(stage).size or self.training.size
 
-    training = config.training
-    if not 0 <= config.degradation.sigma < math.inf:
-        raise UserError(f"degradation.sigma is {config.degradation.sigma}: it must be a finite number of at least 0")
-    positive = {
-        "training.batch_size": training.batch_size,
-        "training.size": training.size,
-        "training.devices": training.devices,
-        "training.validate_every": training.validate_every,
-        "training.checkpoint_every": training.checkpoint_every,
-        "training.max_skipped": training.max_skipped,
-        "training.cache_gb": training.cache_gb,
-        "dataset.validation_images": config.dataset.validation_images,
-        "dataset.max_pixels": config.dataset.max_pixels,
-        "dataset.max_side": 1 if config.dataset.max_side is None else config.dataset.max_side,
-        "training.centre_crop": training.centre_crop,
-        "promotion.max_ratio": 1 if config.promotion.max_ratio is None else config.promotion.max_ratio,
-    }
-    for name, value in positive.items():
-        if not 0 < value < math.inf:
-            raise UserError(f"{name} is {value}: it must be a finite number above 0")
-    if not 0 <= config.promotion.weight < math.inf:
-        raise UserError(f"promotion.weight is {config.promotion.weight}: it must be a finite number of at least 0")
-    whole = {
-        "training.seed": (training.seed, 0),
-        "dataset.split_seed": (config.dataset.split_seed, 0),
-        "enhancer.blocks": (config.enhancer.blocks, 1),
-        "enhancer.channels": (config.enhancer.channels, 1),
-    }
-    for name, (number, least) in whole.items():
-        if number is not None and number < least:
-            raise UserError(f"{name} is {number}: it must be a whole number of at least {least}")
-    shares = {
-        "training.rotate": training.rotate,
-        "training.centre_crop": training.centre_crop,
-        "dataset.test_fraction": config.dataset.test_fraction,
-    }
-    for name, value in shares.items():
-        if not 0 <= value <= 1:
-            raise UserError(f"{name} is {value}: it must lie between 0 and 1")
-    for name in ("warmup", "pretrain", "cascade"):
-        stage: StageConfig = getattr(training, name)
-        if stage.steps < 0 or not 0 < stage.learning_rate < math.inf:
-            raise UserError(
-                f"training.{name} has {stage.steps} steps at learning rate {stage.learning_rate}: give it at least 0 "
-                "steps and a learning rate above 0"
-            )
-    if training.batch_size % training.devices:
-        raise UserError(
-            f"training.batch_size {training.batch_size} cannot be dealt evenly to {training.devices} devices: "
-            "take a multiple of them"
-        )
-    if config.strategy != "enhancer_only" and not config.tasks:
-        raise UserError(f"strategy {config.strategy!r} needs a recognizer: give diagnosis or segmentation an encoder")
-    if config.strategy != "gradprom" and (config.promotion.gate != "hard" or config.promotion.combine != "each"):
-        raise UserError(f"promotion.gate and promotion.combine belong to strategy gradprom, not to {config.strategy!r}")
-    if config.diagnosis is not None and training.view == "crop":
-        raise UserError("diagnosis needs training.view whole: a crop does not carry its image's class")
-    if config.strategy == "recognizer_only" and config.supervision == "unsupervised":
-        raise UserError(
-            "strategy recognizer_only needs supervision supervised: without an enhancer there is "
-            "nothing to be consistent with"
-        )
-    enhancer_options(config.enhancer)
+    def _stage(self, stage: str) -> StageConfig:
+        own: StageConfig = getattr(self.training, stage.partition("_")[0])
+        return own
 
 
 def to_dict(config: Any) -> dict[str, Any]:
@@ -317,8 +256,6 @@ def stage_key(config: Config, stage: Literal["warmup", "pretrain"], task: str | 
         for name in (
             "seed",
             "batch_size",
-            "size",
-            "view",
             "augment",
             "rotate",
             "centre_crop",
@@ -329,9 +266,10 @@ def stage_key(config: Config, stage: Literal["warmup", "pretrain"], task: str | 
         )
     }
     kept["versions"] = versions()
-    kept |= {"stage": training[stage], "dataset": whole["dataset"], "name": stage}
+    seen = {"view": config.view_of(stage), "size": config.size_of(stage)}
+    kept |= {"stage": training[stage] | seen, "dataset": whole["dataset"], "name": stage}
     if stage == "warmup":
-        kept |= {"enhancer": whole["enhancer"], "degradation": whole["degradation"]}
+        kept |= {"enhancer": whole["enhancer"], "degradation": describe_chain(config.degradation)}
         kept |= {"loss": training["enhancement_loss"]}
     else:
         kept |= {"task": task, "recognizer": whole[task] if task else None}
@@ -340,16 +278,17 @@ def stage_key(config: Config, stage: Literal["warmup", "pretrain"], task: str | 
 
 
 def parse(path: str | Path | None = None, arguments: list[str] | None = None) -> Config:
-    """Read a configuration from a YAML file and from options like ``--degradation.sigma 0.2``, which win.
+    """Read a configuration from a YAML file and from options like ``--degradation 'gaussian 0.2'``, which win.
 
     Raises:
         UserError: the file is missing or not YAML, a key is unknown or a value has the wrong type.
 
     Example:
-        >>> parse(arguments=["--strategy", "enhancer_only", "--degradation.sigma", "0.2"]).degradation.sigma
-        0.2
+        >>> parse(arguments=["--strategy", "enhancer_only", "--degradation", "gaussian 0.2"]).degradation
+        'gaussian 0.2'
     """
     from gradprom.training._parse import parse_config
+    from gradprom.training.check import check
 
     config = parse_config(None if path is None else Path(path), arguments or [])
     check(config)

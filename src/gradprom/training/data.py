@@ -13,12 +13,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from gradprom._chain import chain_scale
 from gradprom.datasets import load_dataset
 from gradprom.datasets.augment import Augment
 from gradprom.datasets.cache import PixelCache
 from gradprom.datasets.loader import Batch, Loader, test_key
 from gradprom.datasets.sample import Dataset, Sample
-from gradprom.degradations import GaussianNoise, degrade, degrade_batch
+from gradprom.degradations import build_degradation, degrade, degrade_batch
 from gradprom.errors import UserError
 from gradprom.measures import psnr
 from gradprom.training.config import Config, DatasetConfig
@@ -37,12 +38,10 @@ def build_dataset(config: DatasetConfig) -> Dataset:
         split_seed=config.split_seed,
         max_pixels=config.max_pixels,
         max_side=config.max_side,
+        split=config.split,
+        views=config.views,
+        structures=config.structures,
     )
-
-
-def build_degradation(config: Config) -> GaussianNoise:
-    """The degradation that a configuration names."""
-    return GaussianNoise(config.degradation.sigma)
 
 
 def stage_seed(seed: int, stage: str) -> int:
@@ -68,7 +67,8 @@ class RunData:
         self.validation = [dataset.train[i] for i in sorted(order[:held])]
         self.training = [dataset.train[i] for i in sorted(order[held:])]
         self.dataset = dataset
-        self.degradation = build_degradation(config)
+        self.degradation = build_degradation(config.degradation)
+        self._scale = chain_scale(config.degradation)
         self.cache = PixelCache(int(config.training.cache_gb * 2**30))
         self._config = config
         self._rank, self._world = rank, world
@@ -80,8 +80,8 @@ class RunData:
             self.training,
             channels=self.dataset.channels,
             batch_size=training.batch_size,
-            size=training.size,
-            view=training.view,
+            size=self._config.size_of(stage),
+            view=self._config.view_of(stage),
             seed=stage_seed(training.seed, stage),
             augment=Augment(rotate_probability=training.rotate, scale=(training.centre_crop, 1.0))
             if training.augment
@@ -92,9 +92,10 @@ class RunData:
         )
 
     def validation_pair(self, sample: Sample) -> tuple[Tensor, Tensor]:
-        """A degraded and a clean validation image, shape (1, C, H, W) in [0, 1]."""
+        """A degraded and a clean validation image, shape (1, C, H, W) in [0, 1]; in super-resolution one is smaller."""
         pixels = self.cache.get(sample, self.dataset.channels)[0]
-        pixels = pixels[:VALIDATION_SIZE, :VALIDATION_SIZE]
+        height, width = (min(side, VALIDATION_SIZE) // self._scale * self._scale for side in pixels.shape[:2])
+        pixels = pixels[:height, :width]
         clean = torch.from_numpy(pixels.astype(np.float32) / np.iinfo(pixels.dtype).max).permute(2, 0, 1)
         key = test_key(sample.id, self._config.training.seed)
         return degrade(self.degradation, clean, key)[None], clean[None]

@@ -14,14 +14,16 @@ from torch import nn
 
 from gradprom._files import atomic_path
 from gradprom._process import tune_malloc
+from gradprom._resize import resized
 from gradprom._versions import versions
 from gradprom.datasets.sample import Dataset
 from gradprom.errors import UserError
 from gradprom.training._progress import make_progress
 from gradprom.training._stages import build_models, build_stages
+from gradprom.training.check import check
 from gradprom.training.checkpoint import NAME as CHECKPOINT
 from gradprom.training.checkpoint import Checkpoint, read_checkpoint
-from gradprom.training.config import Config, TrainingConfig, check
+from gradprom.training.config import Config, TrainingConfig
 from gradprom.training.data import RunData, build_dataset
 from gradprom.training.folder import (
     CONFIG,
@@ -94,7 +96,7 @@ def _run(
         if task not in config.tasks:
             raise UserError(f"a recognizer was given for {task!r}, which the configuration has no entry for: add one")
     dataset = build_dataset(config.dataset)
-    precision = _precision(config.training)
+    precision = resolve_precision(config.training.precision, config.training.accelerator)
     fabric = _fabric(config.training, precision)
     try:
         _work(config, folder, dataset, enhancer, recognizers, fabric, precision, new)
@@ -197,10 +199,16 @@ def _fabric(training: TrainingConfig, precision: str) -> Any:
     return fabric
 
 
-def _precision(training: TrainingConfig) -> str:
-    if training.precision != "auto":
-        return training.precision
-    return "bf16-mixed" if _has_bf16(training.accelerator) else "32-true"
+def resolve_precision(precision: str, accelerator: str) -> str:
+    """What ``auto`` stands for on this machine; another precision is as it is.
+
+    Example:
+        >>> resolve_precision("32-true", "cpu")
+        '32-true'
+    """
+    if precision != "auto":
+        return precision
+    return "bf16-mixed" if _has_bf16(accelerator) else "32-true"
 
 
 def _has_bf16(accelerator: str) -> bool:
@@ -249,7 +257,8 @@ def _write_preview(path: Path, enhancer: nn.Module, data: RunData, runtime: Runt
     enhancer.eval()
     with torch.inference_mode(), runtime.autocast():
         enhanced = enhancer(degraded.to(runtime.device)).float().cpu()
-    strip = torch.cat([degraded, enhanced.clamp(0, 1), clean], dim=3)[0].permute(1, 2, 0)
+    shown = resized(degraded, (clean.shape[-2], clean.shape[-1]))  # as it is, unless it is a smaller one
+    strip = torch.cat([shown, enhanced.clamp(0, 1), clean], dim=3)[0].permute(1, 2, 0)
     pixels = (strip.numpy() * 255).round().astype(np.uint8)
     with atomic_path(path) as temporary:
         Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels).save(temporary, format="PNG")
