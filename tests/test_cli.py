@@ -16,7 +16,7 @@ import gradprom
 from gradprom import cli
 from gradprom.training.run import train as train_run
 
-COMMANDS = ("data", "demo", "train", "evaluate", "enhance", "report")
+COMMANDS = ("data", "experiment", "demo", "train", "evaluate", "enhance", "report")
 Options = Callable[..., list[str]]
 Trained = Callable[[str], Path]
 

@@ -90,9 +90,9 @@ def _experiment(options: argparse.Namespace) -> int:
 
 def write_results(directory: Path, plans: Sequence[Plan], scale: str, data: Path | None) -> None:
     """Write the tables of what is done of an experiment."""
-    from gradprom.experiments import results
+    from gradprom.experiments.results import write
 
-    results.write(directory, plans, scale, data)
+    write(directory, plans, scale, data)
 
 
 def _plans(names: Sequence[str], seeds: Sequence[int] | None) -> list[Plan]:

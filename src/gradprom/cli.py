@@ -10,6 +10,7 @@ from pathlib import Path
 
 from gradprom import __version__
 from gradprom._data_command import add_data_command
+from gradprom._experiment_command import add_experiment_command
 from gradprom.errors import UserError
 
 _EXAMPLES = """examples:
@@ -100,6 +101,7 @@ def _parser() -> argparse.ArgumentParser:
     enhance.set_defaults(run=_enhance)
 
     add_data_command(commands)
+    add_experiment_command(commands)
 
     report = command("report", "write the report page of runs", "gradprom report runs/a runs/b -o report.html")
     report.add_argument("runs", type=Path, nargs="+", help="run folders")

@@ -21,6 +21,7 @@ from gradprom.experiments.plan import (
     read_plan,
     run_key,
     run_name,
+    shipped_plans,
     with_seeds,
 )
 from gradprom.training.check import check
@@ -106,7 +107,7 @@ axes:
 def test_what_is_expanded_can_be_read_back_as_a_configuration(write: Write, tmp_path: Path) -> None:
     axes = """
 axes:
-  dataset: [brain_mr, {name: camus, views: 4CH}]
+  dataset: [isic2018, {name: lizard, max_side: 128}]
   degradation: [downsample 2, none]
   strategy: [enhancer_only, recognizer_only, joint, frozen, gradprom]
   supervision: [supervised, unsupervised]
@@ -195,24 +196,46 @@ extra:
     ]
 
 
+def test_a_grid_s_own_base_and_scales_win(write: Write) -> None:
+    text = """
+scales:
+  laptop: {training: {warmup: {steps: 7}, cascade: {steps: 8}}}
+  paper: {training: {size: 64}}
+axes: {strategy: [joint]}
+extra:
+  - base: {training: {cascade: {steps: 9}}}
+    axes: {strategy: [joint, frozen]}
+  - scales: {laptop: {training: {warmup: {steps: 10}}}}
+"""
+    plan = read_plan(write(text))
+    found = [(run.config.strategy, run.config.training) for run in expand(plan)]
+    assert [(strategy, training.warmup.steps, training.cascade.steps) for strategy, training in found] == [
+        ("joint", 7, 8),
+        ("joint", 7, 9),
+        ("frozen", 7, 9),
+        ("gradprom", 10, 8),
+    ]
+    assert {run.config.training.size for run in expand(plan, "paper")} == {64}
+
+
 def test_groups_of_options_as_values(write: Write, tmp_path: Path) -> None:
     text = """
 axes:
   strategy: [gradprom]
-  dataset: [isic2018, {name: isic2018, max_side: 256}, {name: camus, views: 4CH}]
+  dataset: [isic2018, {name: isic2018, max_side: 256}, {name: lizard, split_seed: 1}]
   enhancer: [residual_unet, {name: estr, blocks: 2}]
   recognizer: [resnet50, {encoder: resnet18, pretrained: imagenet}]
   auxiliary: [both]
 exclude:
-  - {dataset: camus, recognizer: resnet18}
+  - {dataset: lizard, recognizer: resnet18}
 """
     runs = expand(read_plan(write(text)), data=tmp_path)
     assert axes_of(runs, "dataset", "enhancer", "recognizer") == [
         (dataset, enhancer, recognizer)
-        for dataset in ("isic2018", "isic2018 max_side 256", "camus views 4CH")
+        for dataset in ("isic2018", "isic2018 max_side 256", "lizard split_seed 1")
         for enhancer in ("residual_unet", "estr blocks 2")
         for recognizer in ("resnet50", "resnet18 pretrained imagenet")
-        if not (dataset.startswith("camus") and recognizer.startswith("resnet18"))
+        if not (dataset.startswith("lizard") and recognizer.startswith("resnet18"))
     ]
     first, last = runs[0].config, runs[-1].config
     assert first.diagnosis == first.segmentation == RecognizerConfig("resnet50")
@@ -257,7 +280,10 @@ def test_shipped_plans_go_by_their_names(write: Write, tmp_path: Path, monkeypat
     shipped.mkdir()
     monkeypatch.setattr("gradprom.experiments._plan_file.SHIPPED", shipped)
     write("title: Shipped", "shipped/known.yaml")
+    write("title: To be extended", "shipped/_common.yaml")
     assert read_plan("known").title == "Shipped"
+    assert [plan.name for plan in shipped_plans()] == ["known"]
+    assert read_plan(write("extends: _common", "mine.yaml", base="")).paper is None
     assert read_plan(write("extends: known", "mine.yaml", base="")).base["dataset"]["name"] == "isic2018"
     with pytest.raises(UserError, match=r"^unknown: no such plan: give .*\(known\)"):
         read_plan("unknown")
@@ -294,6 +320,19 @@ reader:
     assert [run.reader.config.dataset.name for run in runs if run.reader] == ["isic2018"] * 8 + ["camus"] * 8
     assert runs[0].test_on == {"camus": str(tmp_path / "camus"), "brain_mr": None}
     assert runs[-1].test_on == {"brain_mr": None}
+
+
+def test_a_reader_learns_what_its_dataset_has_truths_for(write: Write, tmp_path: Path) -> None:
+    text = """
+axes: {dataset: [isic2018, covid_ct, camus], strategy: enhancer_only}
+reader: {training: {pretrain: {steps: 600}}}
+"""
+    runs = expand(read_plan(write(text)), data=tmp_path)
+    assert [list(run.reader.config.tasks) for run in runs if run.reader] == [
+        ["diagnosis", "segmentation"],
+        ["diagnosis"],
+        ["segmentation"],
+    ]
 
 
 def test_a_reader_s_own_seed(write: Write) -> None:
@@ -400,6 +439,8 @@ def test_a_run_of_two_plans_is_one(write: Write) -> None:
         ("axes: {weight: [1]}\nexclude: {weight: 1}", "exclude is not understood"),
         ("axes: {weight: [1]}\nexclude: [{}]", "exclude is not understood"),
         ("extra: [{axis: {}}]", "extra is not understood"),
+        ("extra: [{base: [1]}]", "base holds [1]: expected names"),
+        ("extra: [{scales: {desktop: {}}}]", "scales has 'desktop': expected laptop or paper"),
         ("name: a/b", "name is 'a/b': expected letters, digits"),
         ("scales: {desktop: {}}", "scales has 'desktop': expected laptop or paper"),
         ("test_on: [imagenet]", "test_on has 'imagenet': expected names of datasets"),
@@ -457,7 +498,11 @@ def test_plans_that_extend_each_other(write: Write) -> None:
         ("axes: {weight: [1], seed: [2]}\nscales: {laptop: {training: {size: 0}}}", "plan plan, weight 1.0, seed 2: "),
         ("axes: {enhancer: [{name: unet, blocks: 2}]}", "enhancer.blocks is set, but enhancer 'unet' has no such"),
         ("axes: {dataset: [imagenet]}", "dataset.name"),
-        ("reader: {training: {cascade: {steps: -1}}}", "training.cascade has -1 steps"),
+        (
+            "axes: {dataset: [camus]}",
+            "dataset camus has no truths for diagnosis: exclude that, or set diagnosis to null",
+        ),
+        ("reader: {training: {cascade: {steps: -1}}}", "plan plan: its reader: training.cascade has -1 steps"),
         ("reader: {diagnosis: null, segmentation: null}", "strategy 'recognizer_only' needs a recognizer"),
         ("scales: {laptop: {training: {devices: 2}}}", "training.devices is 2: an experiment trains each run on one"),
         (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from gradprom.experiments._axes import AXES, canonical
 
 SCALES = ("laptop", "paper")
 KEYS = ("name", "title", "paper", "extends", "base", "scales", "axes", "exclude", "extra", "test_on", "reader")
-_BLOCK = {"axes", "exclude"}
+_BLOCK = ("axes", "exclude", "base", "scales")
 SHIPPED = Path(__file__).parents[1] / "plans"
 
 
@@ -26,10 +26,13 @@ class Grid:
     Attributes:
         axes: values by axis, in the plan's order; the last axis varies fastest.
         exclude: a combination is left out if, for every axis of one of these, its value is among those named.
+        base, scales: what differs from the plan's own in these runs.
     """
 
     axes: dict[str, tuple[Any, ...]]
     exclude: tuple[dict[str, tuple[Any, ...]], ...] = ()
+    base: dict[str, Any] = field(default_factory=dict)
+    scales: dict[str, dict[str, Any]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -72,8 +75,8 @@ def read_plan(plan: str | Path) -> Plan:
 
 
 def shipped_plans() -> list[Plan]:
-    """The plans that come with gradprom, by name."""
-    return [read_plan(path) for path in sorted(SHIPPED.glob("*.yaml"))]
+    """The plans that come with gradprom, by name, without those that are there to be extended."""
+    return [read_plan(path) for path in _shipped()]
 
 
 def with_seeds(plan: Plan, seeds: Sequence[int]) -> Plan:
@@ -107,6 +110,10 @@ def merge(low: Mapping[str, Any], high: Mapping[str, Any]) -> dict[str, Any]:
     return merged
 
 
+def _shipped() -> list[Path]:
+    return sorted(path for path in SHIPPED.glob("*.yaml") if not path.name.startswith("_"))
+
+
 def _find(text: str, folders: Sequence[Path]) -> Path:
     """A plan's file: by its path, as seen from one of the folders, or by the name of a shipped plan."""
     candidates = [folder / name for folder in folders for name in (text, f"{text}.yaml")]
@@ -115,7 +122,7 @@ def _find(text: str, folders: Sequence[Path]) -> Path:
     for candidate in candidates:
         if candidate.is_file():
             return candidate
-    names = ", ".join(path.stem for path in sorted(SHIPPED.glob("*.yaml"))) or "none"
+    names = ", ".join(path.stem for path in _shipped()) or "none"
     raise UserError(f"{text}: no such plan: give the path of a plan file, or the name of a shipped plan ({names})")
 
 
@@ -154,14 +161,13 @@ def _to_plan(content: dict[str, Any], stem: str) -> Plan:
     name = content.get("name", stem)
     if not isinstance(name, str) or not re.fullmatch(r"\w[\w.-]*", name):
         raise UserError(f"name is {name!r}: expected letters, digits, - and _, for it names files")
-    scales = content.get("scales", {})
-    for scale, options in scales.items():
-        if scale not in SCALES or not isinstance(options, dict):
-            raise UserError(f"scales has {scale!r}: expected {' or '.join(SCALES)}, each with options of a run")
     extra = content.get("extra", [])
-    if not isinstance(extra, list) or not all(isinstance(block, dict) and set(block) <= _BLOCK for block in extra):
-        raise UserError("extra is not understood: expected a list of blocks, each with axes and, if need be, exclude")
-    blocks = ([content] if content.get("axes") or not extra else []) + extra
+    if not isinstance(extra, list) or not all(isinstance(block, dict) and set(block) <= set(_BLOCK) for block in extra):
+        raise UserError(f"extra is not understood: expected a list of blocks with {', '.join(_BLOCK)}")
+    grids = tuple(_to_grid(block, _to_options(block)) for block in extra)
+    base, scales = _to_options(content)
+    if content.get("axes") or not grids:
+        grids = (_to_grid(content, ({}, {})), *grids)
     reader = content.get("reader")
     if reader is not None and not isinstance(reader, dict):
         raise UserError(f"reader is {reader!r}: expected options of the run that trains it, such as diagnosis")
@@ -170,15 +176,28 @@ def _to_plan(content: dict[str, Any], stem: str) -> Plan:
         name=name,
         title=str(content.get("title", name)),
         paper=None if paper is None else str(paper),
-        base=content.get("base", {}),
+        base=base,
         scales=scales,
-        grids=tuple(_to_grid(block.get("axes", {}), block.get("exclude", [])) for block in blocks),
+        grids=grids,
         test_on=_to_names(content.get("test_on", [])),
         reader=reader,
     )
 
 
-def _to_grid(axes: Any, exclude: Any) -> Grid:
+def _to_options(block: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
+    """``base`` and ``scales`` of a plan or of one of its blocks."""
+    base, scales = block.get("base", {}), block.get("scales", {})
+    for name, options in (("base", base), ("scales", scales)):
+        if not isinstance(options, dict):
+            raise UserError(f"{name} holds {options!r}: expected names and their values")
+    for scale, options in scales.items():
+        if scale not in SCALES or not isinstance(options, dict):
+            raise UserError(f"scales has {scale!r}: expected {' or '.join(SCALES)}, each with options of a run")
+    return base, scales
+
+
+def _to_grid(block: Mapping[str, Any], options: tuple[dict[str, Any], dict[str, dict[str, Any]]]) -> Grid:
+    axes, exclude = block.get("axes", {}), block.get("exclude", [])
     if not isinstance(axes, dict):
         raise UserError(f"axes holds {axes!r}: expected names of axes with lists of values")
     for axis in axes:
@@ -193,7 +212,8 @@ def _to_grid(axes: Any, exclude: Any) -> Grid:
                 raise UserError(
                     f"exclude names axis {axis!r}, which the plan has not: it has {', '.join(grid) or 'none'}"
                 )
-    return Grid(grid, tuple({axis: _values(axis, values) for axis, values in rule.items()} for rule in exclude))
+    rules = tuple({axis: _values(axis, values) for axis, values in rule.items()} for rule in exclude)
+    return Grid(grid, rules, *options)
 
 
 def _values(axis: str, values: Any) -> tuple[Any, ...]:

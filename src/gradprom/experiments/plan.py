@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import hashlib
 import itertools
 import json
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from gradprom._chain import describe_chain
+from gradprom.datasets.about import ABOUT
 from gradprom.errors import UserError
 from gradprom.experiments._axes import axis_values, choose, matches, options, parse_gate
 from gradprom.experiments._plan_file import Grid, Plan, merge, read_plan, shipped_plans, with_seeds
@@ -91,10 +93,9 @@ def expand(plan: Plan, scale: str = "laptop", data: Path | None = None) -> list[
     """
     if plan.scales and scale not in plan.scales:
         raise UserError(f"plan {plan.name} has no scale {scale!r}: it has {', '.join(plan.scales)}")
-    base = merge(plan.base, plan.scales.get(scale, {}))
     to_config = _Parser(data)
     runs: dict[str, PlannedRun] = {}
-    for combination in itertools.chain.from_iterable(map(_combinations, plan.grids)):
+    for base, combination in _bases_and_combinations(plan, scale):
         try:
             config = to_config(merge(base, options(base, combination)))
             choose(config, combination)
@@ -102,8 +103,7 @@ def expand(plan: Plan, scale: str = "laptop", data: Path | None = None) -> list[
                 continue
             run = _planned(config, combination, plan.name)
             if plan.reader is not None:
-                reader = to_config(_reader_options(plan.reader, base, combination))
-                run = replace(run, reader=_planned(reader, {}, plan.name))
+                run = replace(run, reader=_reader(plan, base, combination, to_config))
         except UserError as error:
             values = "".join(f", {axis} {value}" for axis, value in combination.items())
             raise UserError(f"plan {plan.name}{values}: {error}") from error
@@ -231,6 +231,14 @@ class _Parser:
         return copy.deepcopy(self._known[text])
 
 
+def _bases_and_combinations(plan: Plan, scale: str) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
+    for grid in plan.grids:
+        layers = (plan.base, plan.scales.get(scale, {}), grid.base, grid.scales.get(scale, {}))
+        base = functools.reduce(merge, layers)
+        for combination in _combinations(grid):
+            yield base, combination
+
+
 def _combinations(grid: Grid) -> Iterator[dict[str, Any]]:
     for values in itertools.product(*grid.axes.values()):
         combination = dict(zip(grid.axes, values, strict=True))
@@ -248,6 +256,11 @@ def _is_meant(strategy: str, combination: Mapping[str, Any]) -> bool:
 def _planned(config: Config, combination: Mapping[str, Any], plan: str) -> PlannedRun:
     config = normalised(config)
     check(config)
+    for task in config.tasks:
+        if task not in ABOUT[config.dataset.name].tasks:
+            raise UserError(
+                f"dataset {config.dataset.name} has no truths for {task}: exclude that, or set {task} to null"
+            )
     if config.training.devices > 1:
         raise UserError(
             f"training.devices is {config.training.devices}: an experiment trains each run on one device, several runs "
@@ -256,15 +269,21 @@ def _planned(config: Config, combination: Mapping[str, Any], plan: str) -> Plann
     return PlannedRun(run_key(config), run_name(config), config, axis_values(config, combination), (plan,))
 
 
-def _reader_options(
-    reader: Mapping[str, Any], base: Mapping[str, Any], combination: Mapping[str, Any]
-) -> dict[str, Any]:
+def _reader(plan: Plan, base: Mapping[str, Any], combination: Mapping[str, Any], to_config: _Parser) -> PlannedRun:
     """The independent reader of a dataset: trained on its clean images, whatever is done to those of the runs."""
     dataset = {axis: value for axis, value in combination.items() if axis == "dataset"}
     nested = merge(base, options(base, dataset))
     seed = int(nested.get("training", {}).get("seed", 0)) + READER_SEED
     fixed = {"strategy": "recognizer_only", "supervision": "supervised", "degradation": "none"}
-    return merge(merge(merge(nested, {"training": {"seed": seed}}), reader), fixed)
+    try:
+        config = to_config(merge(merge(merge(nested, {"training": {"seed": seed}}), plan.reader or {}), fixed))
+        # one plan may have datasets of different tasks
+        known = ABOUT[config.dataset.name].tasks
+        config.diagnosis = config.diagnosis if "diagnosis" in known else None
+        config.segmentation = config.segmentation if "segmentation" in known else None
+        return _planned(config, {}, plan.name)
+    except UserError as error:
+        raise UserError(f"its reader: {error}") from error
 
 
 def _promotes(config: Config) -> bool:

@@ -1,8 +1,9 @@
-"""From what the runs of an experiment measured to its tables: means over seeds, the paper's cells, paired differences."""
+"""From what the runs of an experiment measured to its tables: means over seeds, the paper's cells, differences."""
 
 from __future__ import annotations
 
 import csv
+import io
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -294,7 +295,7 @@ def _difference(a: Group, b: Group, measure: str, interval: Interval) -> dict[st
 
 def _name(group: Group) -> str:
     gate = group.axes["gate"]
-    return group.axes["strategy"] + ("" if gate in (None, "hard") else f" {gate}")
+    return str(group.axes["strategy"]) + ("" if gate in (None, "hard") else f" {gate}")
 
 
 def _identity(result: Result) -> tuple[Any, ...]:
@@ -326,8 +327,6 @@ def _images(path: Path, column: str) -> dict[str, float]:
 
 
 def _csv(rows: Sequence[Mapping[str, Any]]) -> str:
-    import io
-
     file = io.StringIO()
     if rows:
         writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")

@@ -49,7 +49,7 @@ def do(job: Job, tell: Tell) -> None:
             for leftover in job.folder.glob(".partial-*"):
                 leftover.unlink()
             train(job.config, job.folder)
-    device = _device(job.config.training)
+    device, precision = _device(job.config.training), job.config.training.precision
     # what nothing was trained for is the same for all strategies: the runs of one measure it
     baselines = job.config.strategy == "enhancer_only"
     for name, root in job.test_on.items():
@@ -57,12 +57,27 @@ def do(job: Job, tell: Tell) -> None:
             tell(f"measuring on {name}")
             output = job.folder / f"on-{name}"
             evaluate_run(
-                job.folder, dataset=name, root=root, output=output, baselines=baselines, cache=job.cache, device=device
+                job.folder,
+                dataset=name,
+                root=root,
+                output=output,
+                baselines=baselines,
+                cache=job.cache,
+                precision=precision,
+                device=device,
             )
     if not is_measured(job):
         tell("measuring")
         root = job.config.dataset.root
-        evaluate_run(job.folder, root=root, reader=job.reader, baselines=baselines, cache=job.cache, device=device)
+        evaluate_run(
+            job.folder,
+            root=root,
+            reader=job.reader,
+            baselines=baselines,
+            cache=job.cache,
+            precision=precision,
+            device=device,
+        )
         note_measured(job)
 
 
