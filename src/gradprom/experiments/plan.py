@@ -162,6 +162,10 @@ def normalised(config: Config) -> Config:
     if config.strategy == "recognizer_only":
         config.enhancer = EnhancerConfig()
         training.warmup, training.enhancement_loss = StageConfig(steps=0), TrainingConfig.enhancement_loss
+    for name in ("warmup", "pretrain", "cascade"):
+        stage = getattr(training, name)
+        if not stage.steps:  # its view says still how images are read
+            setattr(training, name, StageConfig(steps=0, view=stage.view, size=stage.size))
     if config.supervision == "supervised":
         training.consistency_loss, training.target = TrainingConfig.consistency_loss, TrainingConfig.target
     return config

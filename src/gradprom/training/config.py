@@ -250,6 +250,8 @@ def stage_key(config: Config, stage: Literal["warmup", "pretrain"], task: str | 
     """
     whole = to_dict(config)
     del whole["dataset"]["max_pixels"]  # whether an image is read, not how
+    if config.dataset.name != "folder":  # which is known by nothing else
+        del whole["dataset"]["root"]
     training = whole["training"]
     kept = {
         name: training[name]
