@@ -2,6 +2,7 @@ import csv
 import io
 import json
 import math
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -310,3 +311,72 @@ def isic_image() -> Path:
     if not path.exists():
         pytest.skip(f"{path} is not here: set GRADPROM_DATA to a folder with isic2018/ in it")
     return path
+
+
+def test_an_independent_reader_stands_beside_the_own_one_and_sees_the_same_images() -> None:
+    mask = np.zeros((16, 16), np.uint8)
+    mask[:8] = 1
+    pixels = np.where(mask == 1, 200, 50).astype(np.uint8)[..., None]
+    seen = []
+
+    class Upside(nn.Module):
+        def forward(self, image: torch.Tensor) -> torch.Tensor:
+            seen.append(image)
+            mean = image.mean(dim=1)
+            return torch.stack([mean - 0.5, 0.5 - mean], dim=1)
+
+    result = evaluate(
+        [sample_of("a", pixels, mask=mask)],
+        channels=1,
+        degrade=lambda image, key: image,
+        enhancer=nn.Identity(),
+        recognizers={"segmentation": Brightness(whole=False)},
+        readers={"segmentation": Upside()},
+        mask_classes=("background", "bright"),
+        baselines=False,
+    )
+    assert list(result.summary) == ["enhanced", "clean"]
+    summary = result.summary["enhanced"]
+    assert (summary["miou"], summary["independent_miou"]) == (1.0, 0.0)
+    assert (result.rows[0].iou, result.rows[0].independent_iou) == (1.0, 0.0)
+    assert torch.equal(seen[0][0, 0], torch.from_numpy(pixels[..., 0] / np.float32(255)))
+
+
+def test_with_a_recognition_size_masks_are_read_at_it_too() -> None:
+    mask = np.zeros((60, 90), np.uint8)
+    mask[:, 45:] = 1
+    pixels = np.where(mask == 1, 230, 20).astype(np.uint8)[..., None]
+    result = evaluate(
+        [sample_of("a", pixels, mask=mask)],
+        channels=1,
+        degrade=noise(0.01),
+        enhancer=nn.Identity(),
+        recognizers={"segmentation": Brightness(whole=False, size=(30, 30))},
+        mask_classes=("background", "bright"),
+        recognition_size=30,
+        baselines=False,
+    )
+    assert result.summary["enhanced"]["miou"] == 1.0
+    wrong = sample_of("a", pixels, mask=mask[:-1])
+    with pytest.raises(UserError, match=r"'a'.*expected 60 x 90 pixels, found 59 x 90"):
+        evaluate(
+            [wrong],
+            channels=1,
+            degrade=noise(0.01),
+            recognizers={"segmentation": Brightness(whole=False)},
+            mask_classes=("background", "bright"),
+            recognition_size=30,
+            baselines=False,
+        )
+
+
+def test_measures_are_taken_in_float32_whatever_the_models_run_in() -> None:
+    samples = [sample_of("a", smooth(40, 40, 3, 0))]
+
+    def measured(autocast) -> dict[str, float]:
+        return evaluate(
+            samples, channels=3, degrade=noise(0.05), enhancer=nn.Identity(), baselines=False, autocast=autocast
+        ).summary["enhanced"]
+
+    plain, mixed = measured(nullcontext), measured(lambda: torch.autocast("cpu", dtype=torch.bfloat16))
+    assert mixed == plain

@@ -179,3 +179,19 @@ def test_imagenet_weights_come_from_the_librarys_loader(monkeypatch) -> None:
 
 def test_the_file_reads_as_weights() -> None:
     assert len(read_weights(Path(LITE0))) == 296
+
+
+@pytest.mark.parametrize("library", ["timm", "smp"])
+def test_imagenet_weights_of_an_installed_package_need_no_network(library, monkeypatch, lite0) -> None:
+    monkeypatch.setattr("urllib.request.urlopen", lambda *_, **__: pytest.fail("asked the network"))
+    monkeypatch.setattr("timm.create_model", lambda *_, **__: pytest.fail("asked timm's hub"))
+    if library == "timm":
+        module = timm.models.efficientnet.tf_efficientnet_lite0()
+        encoder = "tf_efficientnet_lite0"
+    else:
+        module, encoder = Segmenter(3, 2, "resnet18").encoder, "tu-tf_efficientnet_lite0"
+        with pytest.raises(UserError, match="does not fit the model"):  # it is these weights that it was given
+            load_pretrained(module, "imagenet", encoder=encoder, library=library)
+        return
+    load_pretrained(module, "imagenet", encoder=encoder, library=library)
+    assert torch.equal(module.conv_stem.weight, lite0["_conv_stem.weight"])

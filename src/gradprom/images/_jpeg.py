@@ -39,7 +39,8 @@ def decode(file: BinaryIO, check_size: Callable[[int, int], None]) -> Image:
     # not PIL.Image.open: its limit of pixels is a setting of the whole process, and ours is the caller's
     from PIL.JpegImagePlugin import JpegImageFile, get_sampling
 
-    with JpegImageFile(file) as jpeg:
+    jpeg = JpegImageFile(file)
+    with jpeg:
         check_size(*jpeg.size)
         if jpeg.mode not in ("L", "RGB"):
             raise UnreadableError(

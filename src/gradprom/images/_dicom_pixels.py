@@ -1,0 +1,180 @@
+"""The pixels of DICOM objects: grey as stored, colour of every kind as RGB."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gradprom.images._intensities import Intensities
+from gradprom.images.image import UnreadableError
+
+if TYPE_CHECKING:
+    from pydicom import Dataset
+
+_GREY = ("MONOCHROME1", "MONOCHROME2")
+# YBR_ICT and YBR_RCT are JPEG 2000's own transforms, which its decoders undo; pydicom undoes the others
+_COLOUR = ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT", "YBR_PARTIAL_420")
+_PALETTE = "PALETTE COLOR"
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """All frames of an object.
+
+    Attributes:
+        values: (frames, height, width, 1 or 3), whole numbers.
+        bits: how many bits of each are used.
+        photometric: MONOCHROME1, MONOCHROME2 or RGB.
+    """
+
+    values: NDArray[Any]
+    bits: int
+    photometric: str
+
+    @property
+    def limits(self) -> tuple[int, int]:
+        """The least and the most that can be stored; wider where the file itself breaks its promise."""
+        signed = self.values.dtype.kind == "i"
+        low, high = (-(2 ** (self.bits - 1)), 2 ** (self.bits - 1) - 1) if signed else (0, 2**self.bits - 1)
+        return min(low, int(self.values.min())), max(high, int(self.values.max()))
+
+
+def decode(source: Dataset, check_size: Callable[[tuple[int, ...]], None]) -> Decoded:
+    """Decode the pixels of an object.
+
+    Args:
+        source: as read, with its file meta information.
+        check_size: is called with (frames, rows, columns) before any pixel is decoded, and raises if that is too much.
+
+    Raises:
+        UnreadableError: a kind that is not supported, or compressed in a way that no decoder here knows; pydicom and
+            its decoders raise errors of their own for broken files.
+    """
+    from pydicom.pixels import apply_color_lut
+
+    photometric, bits = _check_kind(source)
+    shape = (_frames(source), int(source.Rows), int(source.Columns))
+    check_size(shape)
+    array, info = _decoder(source).as_array(source)
+    values = np.ascontiguousarray(array).reshape(*shape, -1)
+    values = values.astype(values.dtype.newbyteorder("="), copy=False)
+    if photometric == _PALETTE:
+        values = apply_color_lut(values[..., 0], source)
+        bits = values.dtype.itemsize * 8
+        if bits == 16 and source.BitsAllocated == 8:
+            values, bits = (values >> 8).astype(np.uint8), 8
+    colour = photometric not in _GREY
+    if colour and info["photometric_interpretation"] not in ("RGB", _PALETTE, "YBR_ICT", "YBR_RCT"):
+        raise UnreadableError(f"expected colours that become RGB, found {photometric}; convert it to RGB")
+    return Decoded(values, bits, "RGB" if colour else photometric)
+
+
+def find_padding(source: Dataset, values: NDArray[Any]) -> NDArray[np.bool_] | None:
+    """Tell which of the values (any shape) stand for no image at all, or None if the object names none."""
+    first = source.get("PixelPaddingValue")
+    if not isinstance(first, int):
+        return None
+    last = source.get("PixelPaddingRangeLimit")
+    limits = sorted((first, last if isinstance(last, int) else first))
+    found: NDArray[np.bool_] = (values >= limits[0]) & (values <= limits[1])
+    return found if found.any() else None
+
+
+def intensities(source: Dataset, decoded: Decoded, window: tuple[float, float] | None) -> list[Intensities]:
+    """The map of each frame's stored values to [0, 1].
+
+    Colours and unsigned grey of up to 8 bits: the range of the bits, as for PNG. Other grey: from the least to the
+    greatest value in all frames, padding left out. Where low values are shown bright (MONOCHROME1), so they are here.
+
+    Args:
+        source: the object.
+        decoded: its pixels.
+        window: the two values that become 0 and 1 instead, after rescale slope and intercept; only for grey.
+    """
+    frames = len(decoded.values)
+    bits_range = (0.0, float(2**decoded.bits - 1))
+    if decoded.photometric == "RGB":
+        return [Intensities(*bits_range)] * frames
+    padding = find_padding(source, decoded.values)
+    stored = []
+    for index, values in enumerate(decoded.values):
+        kept = values if padding is None else values[~padding[index]]
+        if decoded.bits <= 8 and values.dtype.kind == "u":
+            stored.append(bits_range)
+        else:
+            stored.append((float(kept.min()), float(kept.max())) if kept.size else (0.0, 0.0))
+    scales = [_rescale(source, index) for index in range(frames)]
+    ends = [end * slope + shift for pair, (slope, shift) in zip(stored, scales, strict=True) for end in pair]
+    black, white = window or (min(ends), max(ends))
+    if decoded.photometric == "MONOCHROME1":
+        black, white = white, black
+    return [Intensities((black - shift) / slope, (white - shift) / slope) for slope, shift in scales]
+
+
+def _check_kind(source: Dataset) -> tuple[str, int]:
+    """Give photometric interpretation and bits stored, if they are of a kind that can be enhanced."""
+    needed = ("Rows", "Columns", "BitsAllocated", "PhotometricInterpretation", "SamplesPerPixel")
+    missing = [name for name in needed if source.get(name) in (None, "")]
+    if missing:
+        raise UnreadableError(f"expected an image with {', '.join(missing)}, found none of it; copy it again")
+    photometric = str(source.PhotometricInterpretation)
+    samples = {**dict.fromkeys((*_GREY, _PALETTE), 1), **dict.fromkeys(_COLOUR, 3)}.get(photometric)
+    if samples is None or source.SamplesPerPixel != samples:
+        raise UnreadableError(
+            f"expected grey, RGB, YBR or palette colours, found {photometric} with {source.SamplesPerPixel} samples a "
+            "pixel; convert it to RGB"
+        )
+    bits = source.get("BitsStored") or source.BitsAllocated
+    if source.BitsAllocated not in (8, 16, 32) or not 1 <= bits <= source.BitsAllocated:
+        raise UnreadableError(
+            f"expected 8, 16 or 32 bits a sample, found {source.BitsAllocated} of which {bits} are used; convert it"
+        )
+    return photometric, int(bits)
+
+
+def _frames(source: Dataset) -> int:
+    count = source.get("NumberOfFrames")
+    if count in (None, ""):
+        return 1
+    try:
+        return int(count)
+    except (TypeError, ValueError) as error:
+        raise UnreadableError(f"expected a whole number of frames, found {count!r}; copy it again") from error
+
+
+def _decoder(source: Dataset) -> Any:
+    from pydicom.pixels import get_decoder
+
+    syntax = source.file_meta.TransferSyntaxUID
+    try:
+        decoder = get_decoder(syntax)
+        missing = None if decoder.is_available else "; ".join(decoder.missing_dependencies)
+    except NotImplementedError:
+        missing = "it is not supported"
+    if missing is not None:
+        raise UnreadableError(
+            f"expected pixels that can be decompressed here, found {syntax.name} ({missing}); "
+            "decompress it with another program"
+        )
+    return decoder
+
+
+def _rescale(source: Dataset, frame: int) -> tuple[float, float]:
+    """Slope and intercept of a frame; 1 and 0 where there are none, or a lookup table in their place."""
+    places = [source]
+    for name, index in (("SharedFunctionalGroupsSequence", 0), ("PerFrameFunctionalGroupsSequence", frame)):
+        groups = source.get(name) or []
+        if index < len(groups):
+            places += groups[index].get("PixelValueTransformationSequence") or []
+    for place in reversed(places):
+        slope, intercept = place.get("RescaleSlope"), place.get("RescaleIntercept")
+        if slope is not None and intercept is not None:
+            values = float(slope), float(intercept)
+            if all(map(math.isfinite, values)) and values[0] != 0:
+                return values
+    return 1.0, 0.0
