@@ -94,6 +94,7 @@ def test_all_files_are_written_and_only_of_what_is_there(tmp_path: Path) -> None
     assert {result.level for result in results} == {"0.1"}
     written = {path.name for path in (tmp_path / TABLES).iterdir()}
     assert written == {"table2.csv", "table2.md", "table2.tex", "table2-differences.csv"}
+    assert "**A-3**" in (tmp_path / "claims.md").read_text()
     rows = read_results(tmp_path / RESULTS)
     assert [(row.method, row.psnr) for row in rows] == [(row.method, row.psnr) for row in results]
     assert rows == read_results(tmp_path / TABLES / "table2.csv")

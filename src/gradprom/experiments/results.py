@@ -14,13 +14,16 @@ from gradprom._chain import PRESETS, chain_scale, chain_sigma, describe_chain, p
 from gradprom._files import write_text
 from gradprom.experiments import paper
 from gradprom.experiments._axes import parse_gate
+from gradprom.experiments.claims import claims_of
+from gradprom.experiments.claims import markdown as claims_markdown
 from gradprom.experiments.plan import Plan, expand
 from gradprom.experiments.records import Measured, RunResult, summarise
 from gradprom.experiments.statistics import Interval, average_over_seeds, mean_std, paired_difference, verdict
 from gradprom.experiments.tables import Result, latex, markdown, write_results
 from gradprom.experiments.tradeoff import Point, tradeoff_figure
+from gradprom.training.config import StageConfig, TrainingConfig
 
-TABLES, RESULTS = "tables", "results.csv"
+TABLES, RESULTS, CLAIMS = "tables", "results.csv", "claims.md"
 STANDS_FOR = {"crchisto": "lizard", "tnbc": "lizard"}
 """Whose cells of the paper stand beside these datasets, which are no part of it."""
 _BASELINES = ("input", "bicubic", "non-local means")
@@ -45,6 +48,17 @@ class Group:
         """The value on every axis, the seed's aside."""
         return self.runs[0].run.axes
 
+    @property
+    def setting(self) -> TrainingConfig:
+        """How the enhancer was trained, whatever it was trained through: what a fair comparison has in common."""
+        return replace(
+            self.runs[0].run.config.training,
+            seed=0,
+            pretrain=StageConfig(),
+            consistency_loss=TrainingConfig.consistency_loss,
+            target=TrainingConfig.target,
+        )
+
     def images(self, column: str) -> dict[str, float] | None:
         """A measure of every enhanced image, averaged over the seeds; None where it was not taken."""
         return average_over_seeds(taken) if all(taken := [_images(m.images, column) for m in self.measured]) else None
@@ -55,7 +69,8 @@ def write(directory: str | Path, plans: Sequence[Plan], scale: str, data: Path |
 
     ``results.csv`` holds a row for each cell; ``tables/`` holds for each plan a CSV, a Markdown and a LaTeX file, the
     paired differences between strategies (``NAME-differences.csv``), and, where strategies were trained at several
-    weights and judged by an independent reader, the picture of the trade-off.
+    weights and judged by an independent reader, the picture of the trade-off. ``claims.md`` says of each claim of the
+    paper whether it held.
 
     Args:
         directory: of the experiment.
@@ -67,8 +82,10 @@ def write(directory: str | Path, plans: Sequence[Plan], scale: str, data: Path |
     """
     directory = Path(directory)
     everything: list[Result] = []
+    tested: list[Group] = []
     for plan in plans:
         groups = groups_of(plan, summarise(directory, expand(plan, scale, data)))
+        tested += groups
         results = results_of(plan, groups)
         if not results:
             continue
@@ -84,6 +101,7 @@ def write(directory: str | Path, plans: Sequence[Plan], scale: str, data: Path |
             tradeoff_figure(points, path.with_name(f"{name}.png"), f"{dataset}, {level}")
     if everything:
         write_results(everything, directory / RESULTS)
+        write_text(directory / CLAIMS, claims_markdown(claims_of(_once(tested))))
     return everything
 
 
@@ -224,6 +242,11 @@ def _baseline(plan: Plan, group: Group, method: str) -> Result:
     return replace(row, method=method, seeds=None, **nothing)
 
 
+def _once(groups: Sequence[Group]) -> list[Group]:
+    """Groups of several plans, those of the same runs once."""
+    return list({(group.dataset, *(run.run.key for run in group.runs)): group for group in groups}.values())
+
+
 def _mean(summaries: Sequence[Mapping[str, float | None]], name: str) -> tuple[float | None, float | None]:
     values = [value for summary in summaries if (value := summary.get(name)) is not None]
     return mean_std(values) if len(values) == len(summaries) else (None, None)
@@ -263,7 +286,8 @@ def _reference(group: Group, groups: Sequence[Group]) -> Group | None:
 
 def _alike(a: Group, b: Group) -> bool:
     axes = ("degradation", "enhancer", "dataset")
-    return a.dataset == b.dataset and all(a.axes[axis] == b.axes[axis] for axis in axes)
+    same = a.dataset == b.dataset and all(a.axes[axis] == b.axes[axis] for axis in axes)
+    return same and a.setting == b.setting
 
 
 def _comparable(a: Group, b: Group) -> bool:

@@ -1,0 +1,67 @@
+"""Whether the paper's claims held, by results made up to say so or the reverse."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from gradprom.experiments.claims import Claim, Finding, claims_of, markdown
+from gradprom.experiments.plan import Grid, Plan, expand
+from gradprom.experiments.records import summarise
+from gradprom.experiments.results import groups_of
+from gradprom.experiments.statistics import Interval
+
+BETTER, WORSE, NEITHER = (Interval(mean, mean - 0.1, mean + 0.1, 9) for mean in (1.0, -1.0, 0.0))
+
+
+@pytest.mark.parametrize(
+    ("intervals", "conclusion"),
+    [
+        ((), "was not tested"),
+        ((NEITHER, NEITHER), "could not be told"),
+        ((BETTER, BETTER), "held"),
+        ((BETTER, NEITHER), "held in 1 of 2 comparisons, the reverse in 0"),
+        ((BETTER, WORSE), "held in 1 of 2 comparisons, the reverse in 1"),
+        ((WORSE, NEITHER), "did not hold (the reverse in 1 of 2 comparisons, no difference told in the others)"),
+    ],
+)
+def test_a_conclusion_is_no_stronger_than_its_intervals(intervals: tuple[Interval, ...], conclusion: str) -> None:
+    findings = tuple(Finding("a less b", interval) for interval in intervals)
+    assert Claim("A-1", "a is better", findings).conclusion == conclusion
+
+
+def test_each_claim_compares_what_it_is_about(tmp_path: Path) -> None:
+    axes = {
+        "degradation": ("gaussian 0.1",),
+        "strategy": ("enhancer_only", "gradprom", "joint", "frozen"),
+        "supervision": ("supervised", "unsupervised"),
+        "auxiliary": ("segmentation", "both"),
+        "gate": ("hard", "cone 0.5"),
+    }
+    base = {
+        "dataset": {"name": "isic2018", "root": "."},
+        "segmentation": {"encoder": "resnet18"},
+        "diagnosis": {"encoder": "resnet18"},
+        "training": {"view": "whole"},
+    }
+    plan = Plan("table2", "A table", "table2", base, {}, (Grid(axes, ({"strategy": ("joint",), "gate": ("hard",)},)),))
+    psnr = {"enhancer_only": 30.0, "gradprom": 31.0, "joint": 35.0, "frozen": 31.5}
+    for run in expand(plan):
+        value = psnr[run.axes["strategy"]] - (0.25 if run.axes["auxiliary"] == "both" else 0)
+        value += 0.1 if run.axes["supervision"] == "supervised" else 0
+        folder = tmp_path / "runs" / run.name
+        folder.mkdir(parents=True)
+        lines = [f"enhanced,i{number},{value}" for number in range(8)]
+        (folder / "evaluation.csv").write_text("\n".join(["method,id,psnr", *lines]) + "\n")
+        (folder / "evaluation.json").write_text('{"summary": {"enhanced": {"images": 8}}}')
+    claims = {claim.name: claim for claim in claims_of(groups_of(plan, summarise(tmp_path, expand(plan))))}
+    means = {name: sorted({round(f.interval.mean, 2) for f in claim.findings}) for name, claim in claims.items()}
+    assert means["A-1"] == [-0.5, 0.75, 0.85, 1.0, 1.1]  # less frozen, and less the enhancer trained alone
+    assert means["A-2"] == [-0.5]  # joint has the cone here, which the paper knows nothing of
+    assert means["A-3"] == [0.1]
+    assert means["A-4"] == [0.25]
+    assert claims["A-2"].conclusion.startswith("did not hold")
+    assert claims["A-4"].conclusion == "held"
+    assert claims["A-5"].conclusion == claims["4.5"].conclusion == "was not tested"
+    assert "**A-4**: both tasks together give less than segmentation alone: **held**." in markdown(claims.values())
