@@ -49,3 +49,12 @@ def test_folder_configuration_trains_both_tasks_on_a_folder(tmp_path: Path) -> N
     run = train(parse(EXAMPLES / "folder.yaml", [*options, "--training.batch_size", "2", *short]), tmp_path / "run")
     assert load(run).enhance(rng.random((20, 31))).shape == (20, 31)
     assert {"diagnosis.safetensors", "segmentation.safetensors"} <= {file.name for file in run.iterdir()}
+
+
+def test_the_plan_compares_what_it_says() -> None:
+    from gradprom.experiments.plan import expand, read_plan
+
+    runs = expand(read_plan(EXAMPLES / "plan.yaml"))
+    # two noise levels, each: alone once; joint at three weights; gradprom at three weights with and without the cone
+    assert len(runs) == 2 * (1 + 3 + 3 * 2)
+    assert {run.reader.config.segmentation.encoder for run in runs} == {"mobilenet_v2"}

@@ -68,8 +68,8 @@ def evaluate(
         seed: of the test images' degradation.
         device: where the models run; they are moved there.
         recognition_size: side in pixels of the images that are read; None: their own size.
-        baselines: whether to measure what the enhancer starts from too, and non-local means (not of super-resolution).
-            Without an enhancer they are measured anyway.
+        baselines: whether to measure, beside the enhanced images, what the enhancer starts from and non-local means
+            (not of super-resolution), and to read the clean images. Without an enhancer all that is done anyway.
         cache: folder to keep the images of non-local means in, by their content; it may be deleted at any time.
         degradation: in words, for the record.
         autocast: context in which the models run, for another precision than float32.
@@ -104,13 +104,14 @@ def evaluate(
             output: Tensor = model(image[None].to(device))[0]
         return output.float().cpu()
 
+    start = baselines or enhancer is None
     restore = functools.partial(cached_non_local_means, sigma=sigma, cache=cache) if baselines else None
     candidates = functools.partial(
         _candidates,
         degrade=degrade,
         enhance=None if enhancer is None else functools.partial(run, enhancer),
         restore=restore,
-        start=baselines or enhancer is None,
+        start=start,
     )
     models = [model for model in (enhancer, *reading.values()) if model is not None]
     rows: list[Row] = []
@@ -130,6 +131,8 @@ def evaluate(
                 small, mask = whole_view(pixels, pixel_classes, recognition_size)
                 read_from = candidates(sample.id, small, key)
             for method, image in images.items():
+                if method == "clean" and not start:
+                    continue
                 read = {}
                 for (reader, task), model in reading.items():
                     logits = run(model, read_from[method])

@@ -523,3 +523,14 @@ def test_plans_from_python() -> None:
     grid = Grid({"strategy": ("joint",), "auxiliary": ("segmentation",), "recognizer": ("resnet18",)})
     (run,) = expand(Plan("mine", "Mine", None, {}, {}, (grid,)))
     assert run.config.tasks == {"segmentation": RecognizerConfig("resnet18")}
+
+
+@pytest.mark.parametrize("scale", ["laptop", "paper"])
+@pytest.mark.parametrize("name", [plan.name for plan in shipped_plans()])
+def test_every_shipped_plan_works_at_both_scales(name: str, scale: str, tmp_path: Path) -> None:
+    runs = expand(read_plan(name), scale, tmp_path)
+    strategies = {run.config.strategy for run in runs}
+    assert {"enhancer_only", "gradprom"} <= strategies  # what everything is compared with, and what is compared
+    assert all(run.reader is not None and run.config.dataset.root is not None for run in runs)
+    sizes = {run.config.enhancer.name for run in runs if run.config.strategy != "recognizer_only"}
+    assert sizes == {"laptop": {"residual_unet"}, "paper": {"srresnet"}}[scale]

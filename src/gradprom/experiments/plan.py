@@ -16,10 +16,10 @@ from typing import Any
 from gradprom._chain import describe_chain
 from gradprom.datasets.about import ABOUT
 from gradprom.errors import UserError
-from gradprom.experiments._axes import axis_values, choose, matches, options, parse_gate
+from gradprom.experiments._axes import TASKS, axis_values, choose, matches, options, parse_gate
 from gradprom.experiments._plan_file import Grid, Plan, merge, read_plan, shipped_plans, with_seeds
 from gradprom.training.check import check
-from gradprom.training.config import Config, EnhancerConfig, PromotionConfig, StageConfig, TrainingConfig, to_dict
+from gradprom.training.config import Config, EnhancerConfig, PromotionConfig, StageConfig, TrainingConfig, differing
 
 __all__ = [
     "Grid",
@@ -176,13 +176,14 @@ def run_key(config: Config) -> str:
 
     Where the images lie is no part of it, save for a folder of one's own, which has no other name.
     """
-    whole = to_dict(config)
+    kept = differing(config)
     for section, names in _NO_EFFECT.items():
         for name in names:
-            del whole[section][name]
+            kept.get(section, {}).pop(name, None)
     if config.dataset.name != "folder":
-        del whole["dataset"]["root"]
-    return hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()
+        kept.get("dataset", {}).pop("root", None)
+    kept = {name: value for name, value in kept.items() if value != {} or name in TASKS["both"]}
+    return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()
 
 
 def run_name(config: Config) -> str:

@@ -238,6 +238,25 @@ def to_dict(config: Any) -> dict[str, Any]:
     return dataclasses.asdict(config)
 
 
+def differing(config: Any) -> dict[str, Any]:
+    """What a configuration, or a part of it, says otherwise than its defaults, as plain nested data.
+
+    Keys of results are made from this, so that an option that a later version adds leaves the earlier results where
+    they are. Who changes a default, or what a value means, changes what such a key stands for.
+
+    Example:
+        >>> differing(Config(degradation="gaussian 0.2", training=TrainingConfig(seed=1), diagnosis=RecognizerConfig()))
+        {'degradation': 'gaussian 0.2', 'diagnosis': {}, 'training': {'seed': 1}}
+    """
+    found = {}
+    for option in dataclasses.fields(config):
+        value = getattr(config, option.name)
+        default = option.default if option.default_factory is dataclasses.MISSING else option.default_factory()
+        if value != default:
+            found[option.name] = differing(value) if dataclasses.is_dataclass(value) else value
+    return found
+
+
 def stage_key(config: Config, stage: Literal["warmup", "pretrain"], task: str | None = None) -> str:
     """A name for a stage's result: equal for two runs when the configuration and the packages that make it are equal.
 
@@ -248,33 +267,31 @@ def stage_key(config: Config, stage: Literal["warmup", "pretrain"], task: str | 
         >>> stage_key(a, "warmup") == stage_key(b, "warmup"), stage_key(a, "warmup") == stage_key(a, "pretrain")
         (True, False)
     """
-    whole = to_dict(config)
-    del whole["dataset"]["max_pixels"]  # whether an image is read, not how
+    dataset = differing(config.dataset)
+    dataset.pop("max_pixels", None)  # whether an image is read, not how
     if config.dataset.name != "folder":  # which is known by nothing else
-        del whole["dataset"]["root"]
-    training = whole["training"]
-    kept = {
-        name: training[name]
-        for name in (
-            "seed",
-            "batch_size",
-            "augment",
-            "rotate",
-            "centre_crop",
-            "precision",
-            "compile",
-            "accelerator",
-            "devices",
-        )
-    }
-    kept["versions"] = versions()
-    seen = {"view": config.view_of(stage), "size": config.size_of(stage)}
-    kept |= {"stage": training[stage] | seen, "dataset": whole["dataset"], "name": stage}
+        dataset.pop("root", None)
+    common = (
+        "seed",
+        "batch_size",
+        "augment",
+        "rotate",
+        "centre_crop",
+        "precision",
+        "compile",
+        "accelerator",
+        "devices",
+    )
+    kept = {name: value for name, value in differing(config.training).items() if name in common}
+    own = differing(getattr(config.training, stage))
+    own |= {"view": config.view_of(stage), "size": config.size_of(stage)}
+    kept |= {"name": stage, "stage": own, "dataset": dataset, "versions": versions()}
     if stage == "warmup":
-        kept |= {"enhancer": whole["enhancer"], "degradation": describe_chain(config.degradation)}
-        kept |= {"loss": training["enhancement_loss"]}
+        kept |= {"enhancer": differing(config.enhancer), "degradation": describe_chain(config.degradation)}
+        kept |= {"loss": config.training.enhancement_loss}
     else:
-        kept |= {"task": task, "recognizer": whole[task] if task else None}
+        recognizer = config.tasks.get(task or "")
+        kept |= {"task": task, "recognizer": recognizer and differing(recognizer)}
     text = json.dumps(kept, sort_keys=True)
     return f"{stage}-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
 
