@@ -18,6 +18,7 @@ _EXAMPLES = """examples:
   gradprom train --config examples/isic.yaml -o runs/isic    train by a configuration
   gradprom evaluate runs/isic                                measure it on its test images
   gradprom enhance runs/isic noisy/ -o enhanced/             use it on images of your own
+  gradprom experiment table2 -o exp --data data/             many runs by a plan, and their tables
 
 gradprom is research software, not a medical device."""
 
@@ -68,7 +69,7 @@ def _parser() -> argparse.ArgumentParser:
 
     evaluate = command("evaluate", "measure a run on test images", "gradprom evaluate runs/isic")
     evaluate.add_argument("model", type=Path, help="run folder")
-    evaluate.add_argument("--dataset", help="another dataset than the run's own: isic2018, folder or brain_mr")
+    evaluate.add_argument("--dataset", help="another dataset than the run's own, see gradprom data list")
     evaluate.add_argument("--root", help="that dataset's folder, or the new place of the run's own")
     evaluate.add_argument(
         "-o", "--output", type=Path, help="where to write evaluation.csv and .json (default: the run)"
@@ -77,6 +78,7 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--limit", type=_positive, help="measure only so many images")
     evaluate.add_argument("--no-baselines", action="store_true", help="leave out input and non-local means")
     evaluate.add_argument("--cache", type=Path, help="folder that keeps non-local means between evaluations")
+    evaluate.add_argument("--reader", type=Path, metavar="RUN", help="another run, whose recognizers read too")
     evaluate.add_argument("--device", default="cpu", help="cpu, cuda, mps (default: cpu)")
     evaluate.set_defaults(run=_evaluate)
 
@@ -174,6 +176,7 @@ def _evaluate(options: argparse.Namespace) -> int:
         limit=options.limit,
         baselines=not options.no_baselines,
         cache=options.cache,
+        reader=options.reader,
         device=options.device,
     )
     Console().print(result.table())
