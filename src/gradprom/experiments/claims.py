@@ -10,7 +10,7 @@ from gradprom._chain import PRESETS, describe_chain
 from gradprom.experiments.statistics import Interval, paired_difference, verdict
 
 if TYPE_CHECKING:
-    from gradprom.experiments.results import Group
+    from gradprom.experiments.groups import Group
 
 WEIGHT = 1e-4
 """λ of the paper."""
