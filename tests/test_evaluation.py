@@ -174,7 +174,7 @@ def test_super_resolution_is_compared_with_bicubic_on_whole_multiples() -> None:
         def forward(self, image: torch.Tensor) -> torch.Tensor:
             return nn.functional.interpolate(image, scale_factor=2, mode="nearest")
 
-    result = evaluate([sample_of("a", smooth(33, 40, 1, 0))], channels=1, degrade=halved, enhancer=Nearest())
+    result = evaluate([sample_of("a", smooth(33, 40, 1, 0))], channels=1, degrade=halved, enhancer=Nearest(), scale=2)
     assert list(result.summary) == ["bicubic", "enhanced"]
     assert result.summary["bicubic"]["psnr"] > result.summary["enhanced"]["psnr"] > 20
 

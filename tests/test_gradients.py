@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from gradprom._gradients import add, add_to_grad, checksum, combine, inner, own, reduce_all, weighted_sum
+from gradprom._gradients import add, add_scaled, add_to_grad, checksum, combine, inner, own, reduce_all
 
 CPU = torch.device("cpu")
 
@@ -29,17 +29,21 @@ def test_own_clones_what_is_shared_or_expanded_and_nothing_else() -> None:
     assert [set(gradient.tolist()) for gradient in found] == [{i} for i in range(len(found))]
 
 
+def product(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+    return inner([[x], [y]], [(0, 1)], CPU)
+
+
 def test_inner_products_by_hand_and_in_the_wider_type() -> None:
-    xs = [torch.tensor([1.0, 2]), None, torch.tensor([[3.0]])]
-    ys = [torch.tensor([3.0, 4]), torch.ones(1), torch.tensor([[-1.0]])]
-    products = inner(xs, ys, CPU)
-    assert products.tolist() == [11, 0, -3]
+    xs = [torch.tensor([1.0, 2]), None, torch.tensor([[3.0]]), None]
+    ys = [torch.tensor([3.0, 4]), torch.ones(1), torch.tensor([[-1.0]]), None]
+    products = inner([xs, ys], [(0, 1), (1, 1), (0, 0)], CPU)
+    assert products.tolist() == [[11, 0, -3, 0], [25, 1, 1, 0], [5, 0, 9, 0]]
     assert products.dtype == torch.float32
-    assert inner([torch.ones(1).half()], [torch.ones(1).half()], CPU).dtype == torch.float32
+    assert product(torch.ones(1).half(), torch.ones(1).half()).dtype == torch.float32
     # 300² does not fit into float16
-    assert inner([torch.full((1,), 300.0).half()], [torch.full((1,), 300.0).half()], CPU).item() == 90_000
-    assert inner([torch.ones(1), torch.ones(1).double()], [torch.ones(1)] * 2, CPU).dtype == torch.float64
-    assert inner([None], [None], CPU).tolist() == [0]
+    assert product(torch.full((1,), 300.0).half(), torch.full((1,), 300.0).half()).item() == 90_000
+    assert inner([[torch.ones(1), torch.ones(1).double()]], [(0, 0)], CPU).dtype == torch.float64
+    assert product(torch.zeros(0), torch.zeros(0)).item() == 0
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
@@ -52,22 +56,48 @@ def test_checksum_tells_finite_from_not(dtype: torch.dtype) -> None:
     assert checksum([], CPU).tolist() == [0]
 
 
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("shape", [(3, 2, 5, 4), (64, 128, 5, 5)])
+def test_inner_product_whatever_the_layout_and_the_length(shape: tuple[int, ...], layout: torch.memory_format) -> None:
+    torch.manual_seed(0)
+    x, y = torch.randn(2, *shape).unbind()
+    expected = (x.double() * y.double()).sum().item()
+    got = product(x.to(memory_format=layout), y).item()
+    # as if float32 products were summed without error
+    assert got == pytest.approx(expected, abs=1e-6 * (x.double().norm() * y.double().norm()).item())
+
+
+def test_long_sums_keep_their_digits() -> None:
+    x = torch.full((3_000_000,), 0.1)  # the worst case: every rounding goes the same way
+    exact = 3_000_000 * float(x[0].double()) ** 2
+    assert torch.dot(x, x).item() != pytest.approx(exact, rel=1e-4)
+    assert product(x, x).item() == pytest.approx(exact, rel=5e-5)
+
+
 def test_sums_with_and_without_none() -> None:
     def lists() -> tuple[list, list]:
         return [torch.ones(1), torch.ones(1), None, None], [torch.ones(1), None, torch.ones(1), None]
 
     xs, ys = lists()
     first = xs[0]
-    assert values(weighted_sum(xs, ys, alpha=2)) == [[3], [1], [2], None]
+    assert values(add_scaled(xs, ys, [2.0] * 4)) == [[3], [1], [2], None]
     assert first.item() == 3  # in place
     assert ys[2].item() == 1
     xs, ys = lists()
     add(xs, ys)
     assert values(xs) == [[2], [1], [1], None]
     xs, ys = lists()
-    assert values(combine(xs, [2.0, 3.0, 9.0, 9.0], ys, 0.5)) == [[2.5], [3], [0.5], None]
+    assert values(combine(xs, [2.0, 3.0, 9.0, 9.0], ys, [0.5] * 4)) == [[2.5], [3], [0.5], None]
     xs, ys = lists()
-    assert values(combine(xs, [2.0, 3.0, 9.0, 9.0], ys, 0.0)) == [[2], [3], None, None]
+    assert values(combine(xs, [2.0, 3.0, 9.0, 9.0], ys, [0.0] * 4)) == [[2], [3], None, None]
+    xs, ys = lists()
+    assert values(combine(xs, [0.0, 3.0, 9.0, 9.0], ys, [0.0, 1.0, 0.0, 1.0])) == [None, [3], None, None]
+
+
+def test_a_factor_for_each_and_a_factor_of_zero_shuts_out_what_is_not_finite() -> None:
+    xs = [torch.ones(2) for _ in range(4)]
+    ys = [torch.ones(2), torch.full((2,), math.inf), torch.ones(2), torch.full((2,), 2.0)]
+    assert values(add_scaled(xs, ys, [1.0, 0.0, -2.0, 1.0])) == [[2, 2], [1, 1], [-1, -1], [3, 3]]
 
 
 def test_add_to_grad() -> None:

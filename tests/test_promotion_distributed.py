@@ -1,6 +1,7 @@
 """Two processes take the decision of one on the whole batch. Run as a script, this file is one of the two."""
 
 import gc
+import math
 import os
 import subprocess
 import sys
@@ -19,6 +20,11 @@ CASES = {
     "accumulate": {"weight": 1.0},
     "non-finite": {"weight": 1.0},
     "skipped": {"weight": 1.0},
+    "interface": {"weight": 1.0, "gate_at": "interface"},
+    "interface-cone": {"weight": 1.0, "gate": "projection", "max_ratio": 0.3, "gate_at": "interface"},
+    "interface-sample": {"weight": 1.0, "max_ratio": 0.3, "gate_at": "interface", "gate_per": "sample"},
+    "interface-non-finite": {"weight": 1.0, "gate_at": "interface", "gate_per": "sample"},
+    "interface-skipped": {"weight": 1.0, "gate_at": "interface"},
 }
 
 
@@ -51,9 +57,9 @@ def step_of(case: str, shards: range, **options: object) -> tuple[Step, dict[str
             help_ = help_ + net["only_first"](enhanced.detach()).square().mean()
         well = mse_loss(enhanced, clean) + 0.1 * net["recognizer"](enhanced).square().mean()
         main = mse_loss(enhanced, clean)
-        if shard == 1 and case == "non-finite":
+        if shard == 1 and case.endswith("non-finite"):
             help_ = help_ * torch.nan
-        if shard == 1 and case == "skipped":
+        if shard == 1 and case.endswith("skipped"):
             main = main * torch.inf
         return {
             "main": main / share,
@@ -111,11 +117,16 @@ def test_both_processes_do_what_one_would_do_on_the_whole_batch(ranks: list[dict
     for rank in ranks:
         record, gradients = rank["cases"][case]
         assert record["promoted"] == step.promoted
-        assert record["skipped"] == step.skipped == (case == "skipped")
-        for key in ("alignment", "norms", "losses"):
+        assert record["skipped"] == step.skipped == (case.endswith("skipped"))
+        for key in ("alignment", "losses", "share"):
             assert record[key] == pytest.approx(getattr(step, key), rel=1e-12, abs=1e-12, nan_ok=True)
-        for key in ("main_norm", "ratio", "main_loss"):
+        for key in ("ratio", "main_loss"):
             assert record[key] == pytest.approx(getattr(step, key), rel=1e-12, nan_ok=True)
+        # at the interface each process has its own images' gradients, and norms are root mean squares of theirs
+        factor = math.sqrt(2) if case.startswith("interface") else 1
+        assert record["main_norm"] == pytest.approx(factor * step.main_norm, rel=1e-12, nan_ok=True)
+        norms = {name: factor * norm for name, norm in step.norms.items()}
+        assert record["norms"] == pytest.approx(norms, rel=1e-12, abs=1e-12, nan_ok=True)
         for name, gradient in expected.items():
             if gradient is None:
                 assert gradients[name] is None, name

@@ -53,6 +53,9 @@ class Row:
         predicted: name of the diagnosis that was read.
         iou: mean over this image's mask classes, background included.
         independent_predicted, independent_iou: the same, read by a recognizer that no enhancer was trained with.
+        group: the patient, where known: images of one are no independent samples.
+        matrix: the confusion matrix of the pixels, row by row, its counts parted by blanks.
+        independent_matrix: likewise.
     """
 
     method: str
@@ -64,6 +67,9 @@ class Row:
     iou: float | None = None
     independent_predicted: str | None = None
     independent_iou: float | None = None
+    group: str | None = None
+    matrix: str | None = None
+    independent_matrix: str | None = None
 
 
 @dataclass(frozen=True)
@@ -79,6 +85,7 @@ class Evaluation:
         seed: of the test images' degradation.
         degradation: in words.
         dataset: in words: which one, and how much of it.
+        precision: that the models ran in; measures are always taken in float32.
     """
 
     rows: tuple[Row, ...]
@@ -86,6 +93,7 @@ class Evaluation:
     seed: int
     degradation: str
     dataset: str = ""
+    precision: str = "32-true"
 
     def write(self, folder: str | Path) -> None:
         """Write ``evaluation.csv`` (every image) and ``evaluation.json`` (summary and what it is of).
@@ -106,6 +114,7 @@ class Evaluation:
             "protocol": measures.PROTOCOL,
             "dataset": self.dataset,
             "degradation": self.degradation,
+            "precision": self.precision,
             "seed": self.seed,
         }
         text = json.dumps({**about, "summary": summary}, indent=2, ensure_ascii=False, allow_nan=False)

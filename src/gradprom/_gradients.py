@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 
 Gradients = list[Tensor | None]
+
+# as many products are summed in one go: a longer float32 sum loses digits, shorter ones cost calls, and so much of
+# several gradients stays in a processor's cache while it is used again
+_RUN = 1 << 16
 
 
 def own(*lists: Gradients) -> None:
@@ -27,17 +30,40 @@ def own(*lists: Gradients) -> None:
             seen.add(storage.data_ptr())
 
 
-def inner(xs: Sequence[Tensor | None], ys: Sequence[Tensor | None], device: torch.device) -> Tensor:
-    """⟨x_i, y_i⟩ for each i, shape (n,), in float32 or the gradients' own type, whichever is wider."""
-    products = []
-    for x, y in zip(xs, ys, strict=True):
-        if x is None or y is None:
-            products.append(torch.zeros((), device=device))
-            continue
-        wide = torch.promote_types(x.dtype, torch.float32)
-        products.append((x.to(wide) * y.to(wide)).sum().to(device))
-    widest = torch.float64 if any(product.dtype == torch.float64 for product in products) else torch.float32
-    return torch.stack([product.to(widest) for product in products])
+def inner(lists: Sequence[Sequence[Tensor | None]], pairs: Sequence[tuple[int, int]], device: torch.device) -> Tensor:
+    """⟨x_i, y_i⟩ for each pair (x, y) of the lists and each i, shape (pairs, n).
+
+    They are taken in float32 or the gradients' own type, whichever is wider, and memory is gone through once.
+
+    >>> x, y = [torch.tensor([1.0, 2.0]), None], [torch.tensor([3.0, 4.0]), torch.ones(1)]
+    >>> inner([x, y], [(0, 0), (0, 1)], torch.device("cpu"))
+    tensor([[ 5.,  0.], [11.,  0.]])
+    """
+    columns = [_column(parts, pairs).to(device) for parts in zip(*lists, strict=True)]
+    widest = torch.float64 if any(column.dtype == torch.float64 for column in columns) else torch.float32
+    return torch.stack([column.to(widest) for column in columns], dim=1)
+
+
+def _column(parts: Sequence[Tensor | None], pairs: Sequence[tuple[int, int]]) -> Tensor:
+    """The inner products of one parameter's gradients, shape (pairs,)."""
+    first = next((part for part in parts if part is not None), None)
+    if first is None:
+        return torch.zeros(len(pairs))
+    wide = torch.promote_types(first.dtype, torch.float32)
+    # in the order of storage, so that nothing has to be copied
+    order = sorted(range(first.dim()), key=first.stride, reverse=True)
+    flat = [None if part is None else part.permute(order).reshape(-1).to(wide) for part in parts]
+    run = _RUN if first.device.type == "cpu" else max(1, first.numel())
+    sums = [first.new_zeros(len(pairs), dtype=wide)]
+    for start in range(0, first.numel(), run):
+        pieces = [None if x is None else x[start : start + run] for x in flat]
+        sums.append(torch.stack([_dot(pieces[x], pieces[y], sums[0]) for x, y in pairs]))
+    return torch.stack(sums).sum(0)
+
+
+def _dot(x: Tensor | None, y: Tensor | None, zeros: Tensor) -> Tensor:
+    # of two gradients by BLAS: a tensor of their products would cost several times as much as all else here
+    return zeros[0] if x is None or y is None else torch.dot(x, y)
 
 
 def checksum(gradients: Gradients, device: torch.device) -> Tensor:
@@ -45,28 +71,40 @@ def checksum(gradients: Gradients, device: torch.device) -> Tensor:
     present = [gradient for gradient in gradients if gradient is not None and gradient.numel()]
     if not present:
         return torch.zeros(1, device=device)
-    # largest magnitudes, not sums of squares: those overflow in half precision where the gradients do not
-    largest = torch._foreach_norm(present, math.inf)
-    return torch.stack([(value - value).float().to(device) for value in largest]).sum().reshape(1)
+    # extremes, not sums: those overflow where the gradients do not
+    extremes = [extreme for gradient in present for extreme in torch.aminmax(gradient)]
+    return torch.stack([(value - value).float().to(device) for value in extremes]).sum().reshape(1)
 
 
-def combine(xs: Gradients, keep: list[float], ys: Gradients, add: float) -> Gradients:
-    """keep_i · x_i + add · y_i; changes the x_i in place."""
-    present = [(x, factor) for x, factor in zip(xs, keep, strict=True) if x is not None]
+def combine(xs: Gradients, keep: list[float], ys: Gradients, add: list[float]) -> Gradients:
+    """keep_i · x_i + add_i · y_i; changes the x_i in place. What has no factor but zero is None."""
+    kept = [x if factor else None for x, factor in zip(xs, keep, strict=True)]
+    present = [(x, factor) for x, factor in zip(kept, keep, strict=True) if x is not None]
     torch._foreach_mul_([x for x, _ in present], [factor for _, factor in present])
-    return weighted_sum(xs, ys, alpha=add) if add else xs
+    return add_scaled(kept, ys, add)
 
 
-def weighted_sum(xs: Gradients, ys: Gradients, alpha: float = 1.0) -> Gradients:
-    """x_i + alpha · y_i; changes the x_i in place where there are any."""
-    both = [(x, y) for x, y in zip(xs, ys, strict=True) if x is not None and y is not None]
-    if both:
-        torch._foreach_add_([x for x, _ in both], [y for _, y in both], alpha=alpha)
-    return [x if x is not None or y is None else y * alpha for x, y in zip(xs, ys, strict=True)]
+def add_scaled(xs: Gradients, ys: Gradients, factors: list[float]) -> Gradients:
+    """x_i + factor_i · y_i; changes the x_i in place where there are any, and otherwise may give y_i itself."""
+    result, alike = list(xs), dict[float, tuple[list[Tensor], list[Tensor]]]()
+    for i, (x, y, factor) in enumerate(zip(xs, ys, factors, strict=True)):
+        # what a factor of zero shuts out may be infinite
+        if y is None or factor == 0:
+            continue
+        if x is None:
+            result[i] = y if factor == 1 else y * factor
+            continue
+        both = alike.setdefault(factor, ([], []))
+        both[0].append(x)
+        both[1].append(y)
+    for factor, (to, what) in alike.items():
+        torch._foreach_add_(to, what, alpha=factor)
+    return result
 
 
 def add(held: Gradients, more: Gradients) -> None:
-    held[:] = weighted_sum(held, more)
+    """Add to the list in place."""
+    held[:] = add_scaled(held, more, [1.0] * len(held))
 
 
 def add_to_grad(parameters: list[Tensor], gradients: Gradients) -> None:
@@ -81,16 +119,41 @@ def add_to_grad(parameters: list[Tensor], gradients: Gradients) -> None:
 
 
 def reduce_all(
-    reduce: Callable[[list[Tensor]], None], lists: list[tuple[list[Tensor], Gradients]], losses: Tensor
+    reduce: Callable[[list[Tensor]], None], lists: list[tuple[list[Tensor], Gradients]], *others: Tensor
 ) -> None:
     """Average all gradients at once; a parameter that no process used keeps None, so that its optimizer state rests."""
     used = torch.tensor(
         [float(gradient is not None) for _, gradients in lists for gradient in gradients],
-        device=losses.device,
+        device=others[0].device,
     )
     for parameters, gradients in lists:
         gradients[:] = [torch.zeros_like(p) if g is None else g for p, g in zip(parameters, gradients, strict=True)]
-    reduce([gradient for _, gradients in lists for gradient in gradients if gradient is not None] + [losses, used])
+    reduce([gradient for _, gradients in lists for gradient in gradients if gradient is not None] + [*others, used])
     flags = iter(used.tolist())
     for _, gradients in lists:
         gradients[:] = [gradient if next(flags) > 0 else None for gradient in gradients]
+
+
+def average_over_processes(tensors: list[Tensor]) -> None:
+    """Average ``tensors`` over all processes of ``torch.distributed``, in place; the ``reduce`` of distributed
+    training.
+
+    Every process must call it with tensors of the same shapes, in the same order. Without an initialised process group
+    there is one process, and nothing to do.
+
+    Example:
+        >>> value = torch.tensor([2.0])
+        >>> average_over_processes([value])
+        >>> value
+        tensor([2.])
+    """
+    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+        return
+    size = torch.distributed.get_world_size()
+    for dtype in dict.fromkeys(tensor.dtype for tensor in tensors):
+        group = [tensor for tensor in tensors if tensor.dtype == dtype]
+        flat = torch.cat([tensor.reshape(-1) for tensor in group])
+        torch.distributed.all_reduce(flat)
+        flat.div_(size)
+        for tensor, part in zip(group, torch.split(flat, [tensor.numel() for tensor in group]), strict=True):
+            tensor.copy_(part.view(tensor.shape))

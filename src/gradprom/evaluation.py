@@ -38,6 +38,7 @@ def evaluate(
     classes: Sequence[str] = (),
     mask_classes: Sequence[str] = (),
     sigma: float | None = None,
+    scale: int = 1,
     seed: int = 0,
     device: str | torch.device = "cpu",
     recognition_size: int | None = None,
@@ -65,6 +66,7 @@ def evaluate(
         classes: names of the diagnoses.
         mask_classes: names of the pixel classes.
         sigma: the noise's standard deviation, which non-local means knows; estimated from each image if None.
+        scale: by how much ``degrade`` makes images smaller.
         seed: of the test images' degradation.
         device: where the models run; they are moved there.
         recognition_size: side in pixels of the images that are read; None: their own size.
@@ -112,6 +114,7 @@ def evaluate(
         enhance=None if enhancer is None else functools.partial(run, enhancer),
         restore=restore,
         start=start,
+        scale=scale,
     )
     models = [model for model in (enhancer, *reading.values()) if model is not None]
     rows: list[Row] = []
@@ -180,15 +183,18 @@ def _candidates(
     enhance: Callable[[Tensor], Tensor] | None,
     restore: Callable[[Tensor], Tensor] | None,
     start: bool,
+    scale: int,
 ) -> dict[str, Tensor]:
     """What is measured of one image, by method, each (C, H, W) in [0, 1]; ``clean`` is the last."""
-    degraded = degrade(clean, key)
-    scale = round(clean.shape[-1] / degraded.shape[-1])
+    # super-resolution by γ gives back multiples of γ: what is left over at the right and below is not compared
     height, width = (size // scale * scale for size in clean.shape[-2:])
-    if (height, width) != clean.shape[-2:]:
-        # super-resolution by γ gives back multiples of γ: what is left over at the right and below is not compared
-        clean = clean[:, :height, :width].contiguous()
-        degraded = degrade(clean, key)
+    if min(height, width) < measures.SSIM_WINDOW:
+        raise UserError(
+            f"test image {name!r}: SSIM needs at least {measures.SSIM_WINDOW} pixels on each side, in multiples of "
+            f"{scale}, found {clean.shape[-1]} x {clean.shape[-2]}: take it out of the test set"
+        )
+    clean = clean[:, :height, :width].contiguous()
+    degraded = degrade(clean, key)
     images = {}
     if start:
         images = {"input": degraded} if scale == 1 else {"bicubic": bicubic(degraded, (height, width))}
@@ -256,9 +262,11 @@ def _row(
             values["label"] = None if sample.label is None else classes[sample.label]
         elif task == "segmentation" and reading.matrix.any():
             values[f"{reader}iou"] = measures.mean_iou(reading.matrix)
+            values[f"{reader}matrix"] = " ".join(map(str, reading.matrix.flatten().tolist()))
     return Row(
         method,
         sample.id,
+        group=sample.group,
         psnr=float(measures.psnr(image[None], clean[None])) if compared else None,
         ssim=float(measures.ssim(image[None], clean[None])) if compared else None,
         **values,

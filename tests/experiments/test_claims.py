@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from gradprom.experiments.claims import Claim, Finding, claims_of, markdown
+from gradprom.experiments.groups import groups_of
 from gradprom.experiments.plan import Grid, Plan, expand
 from gradprom.experiments.records import summarise
-from gradprom.experiments.groups import groups_of
 from gradprom.experiments.statistics import Interval
 
 BETTER, WORSE, NEITHER = (Interval(mean, mean - 0.1, mean + 0.1, 9) for mean in (1.0, -1.0, 0.0))

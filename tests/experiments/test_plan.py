@@ -526,6 +526,35 @@ def test_plans_from_python() -> None:
 
 
 @pytest.mark.parametrize("scale", ["laptop", "paper"])
+def test_all_shipped_plans_go_together(scale: str, tmp_path: Path) -> None:
+    plans = [expand(plan, scale, tmp_path) for plan in shipped_plans()]
+    runs = merged(plans)
+    assert len(runs) < sum(map(len, plans))  # what they share is done once
+    readers = {run.reader.key for run in runs if run.reader is not None}
+    assert not readers & {run.key for run in runs}
+
+
+def test_a_reader_of_another_split_or_the_same_architecture_is_refused() -> None:
+    base = {"segmentation": {"encoder": "resnet18"}}
+    plan = Plan("own", "own", None, base, {}, (Grid({"strategy": ("joint",)}),))
+    with pytest.raises(UserError, match="encoder resnet18 of the recognizer that it is to be independent of"):
+        expand(replace(plan, reader={}))
+    other = {"segmentation": {"encoder": "resnet34"}, "dataset": {"split_seed": 7}}
+    with pytest.raises(UserError, match="another split of the images"):
+        expand(replace(plan, reader=other))
+    del other["dataset"]
+    (run,) = expand(replace(plan, reader=other | {"scales": {"paper": {"training": {"pretrain": {"steps": 7}}}}}))
+    assert run.reader is not None
+    assert run.reader.config.training.pretrain.steps == 1000  # this is the other scale
+
+
+def test_blocks_that_differ_by_what_no_axis_names_are_refused() -> None:
+    grids = tuple(Grid({"strategy": ("enhancer_only",)}, (), {"training": {"batch_size": size}}) for size in (2, 4))
+    with pytest.raises(UserError, match=r"could not tell apart: no axis names what they differ in"):
+        expand(Plan("own", "own", None, {}, {}, grids))
+
+
+@pytest.mark.parametrize("scale", ["laptop", "paper"])
 @pytest.mark.parametrize("name", [plan.name for plan in shipped_plans()])
 def test_every_shipped_plan_works_at_both_scales(name: str, scale: str, tmp_path: Path) -> None:
     runs = expand(read_plan(name), scale, tmp_path)

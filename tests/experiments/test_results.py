@@ -5,15 +5,16 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from gradprom.experiments.plan import Grid, Plan, PlannedRun, expand
+from gradprom.experiments.plan import Grid, Plan, PlannedRun, expand, shipped_plans
 from gradprom.experiments.records import RUNS
 from gradprom.experiments.results import RESULTS, TABLES, write
-from gradprom.experiments.tables import Result, read_results
+from gradprom.experiments.tables import COLUMNS, Result, read_results
 
 IMAGES = [f"i{number}" for number in range(8)]
 Measure = Callable[[PlannedRun], dict[str, float]]
@@ -25,7 +26,9 @@ def make_plan(**axes: tuple[object, ...]) -> Plan:
     return Plan("table2", "A table", "table2", base, {}, (Grid(grid),))
 
 
-def leave(directory: Path, run: PlannedRun, psnr: float, *, iou: float = 0.5, on: str | None = None) -> None:
+def leave(
+    directory: Path, run: PlannedRun, psnr: float, *, iou: float = 0.5, on: str | None = None, groups_of_images: int = 1
+) -> None:
     """What training and measuring leave: image number n has n / 10 dB more than the mean of them."""
     folder = directory / RUNS / run.name / (f"on-{on}" if on else "")
     folder.mkdir(parents=True, exist_ok=True)
@@ -33,16 +36,28 @@ def leave(directory: Path, run: PlannedRun, psnr: float, *, iou: float = 0.5, on
     offsets -= offsets.mean()
     with (folder / "evaluation.csv").open("w", newline="") as file:
         writer = csv.writer(file)
-        writer.writerow(["method", "id", "psnr", "ssim", "label", "predicted", "iou", "independent_iou"])
-        for name, offset in zip(IMAGES, offsets, strict=True):
-            writer.writerow(["input", name, 20.0, 0.4, "", "", "", ""])
-            writer.writerow(["enhanced", name, psnr + offset, 0.9, "", "", iou, iou / 2])
+        writer.writerow(["method", "id", "psnr", "ssim", "iou", "group", "independent_matrix"])
+        for number, (name, offset) in enumerate(zip(IMAGES, offsets, strict=True)):
+            group = f"p{number // groups_of_images}" if groups_of_images > 1 else ""
+            writer.writerow(["input", name, 20.0, 0.4, "", group, ""])
+            # of 100 pixels half are of each class, and of each class the share iou is read correctly
+            right = round(50 * iou)
+            matrix = f"{right} {50 - right} {50 - right} {right}"
+            writer.writerow(["enhanced", name, psnr + offset, 0.9, iou, group, matrix])
     enhanced = {"images": 8, "psnr": psnr, "ssim": 0.9, "miou": iou, "independent_miou": iou / 2}
     summary = {"enhanced": enhanced}
     if run.axes["strategy"] == "enhancer_only":
         summary["enhanced"] = enhanced | {"miou": None}
         summary = {"input": {"images": 8, "psnr": 20.0, "ssim": 0.4, "independent_miou": 0.1}} | summary
+        summary |= {"clean": {"images": 8, "psnr": None, "ssim": None, "independent_miou": 0.8}}
+    elif run.axes["strategy"] == "recognizer_only":
+        summary = {"input": enhanced}
     (folder / "evaluation.json").write_text(json.dumps({"summary": summary}))
+
+
+def differences_in(directory: Path) -> list[dict[str, str]]:
+    with (directory / TABLES / "table2-differences.csv").open() as file:
+        return list(csv.DictReader(file))
 
 
 def by_method(results: list[Result], **values: object) -> dict[str, Result]:
@@ -57,7 +72,8 @@ def test_cells_are_means_over_seeds_with_the_papers_beside(tmp_path: Path) -> No
     for run in expand(plan):
         leave(tmp_path, run, psnr[run.axes["strategy"]] + run.axes["seed"])
     results = by_method(write(tmp_path, [plan], "laptop", None))
-    assert set(results) == {"input", *psnr}
+    assert set(results) == {"input", "clean", *psnr}
+    assert (results["clean"].psnr, results["clean"].independent_recognition) == (None, 0.8)  # no reading is better
     for method, mean in psnr.items():
         cell = results[method]
         assert cell.psnr == pytest.approx(mean + 1)
@@ -72,6 +88,8 @@ def test_cells_are_means_over_seeds_with_the_papers_beside(tmp_path: Path) -> No
     assert (difference.mean, difference.low, difference.high, difference.n) == pytest.approx((1.0, 1.0, 1.0, 8))
     assert results["enhancer_only"].difference is None
     assert (results["gradprom"].recognition, results["gradprom"].independent_recognition) == (0.5, 0.25)
+    assert results["gradprom"].paper_recognition == 0.895
+    assert (results["enhancer_only"].auxiliary, results["gradprom"].auxiliary) == ("none", "segmentation")
     assert (results["input"].psnr, results["input"].seeds, results["input"].paper_psnr) == (20.0, None, None)
 
 
@@ -107,8 +125,7 @@ def test_differences_are_taken_between_runs_that_differ_in_nothing_else(tmp_path
         gain = 1.0 if run.axes["gate"] == "cone 0.5" else 0.0
         leave(tmp_path, run, 30.0 - loss + gain, iou=0.5 + gain / 10)
     write(tmp_path, [plan], "laptop", None)
-    with (tmp_path / TABLES / "table2-differences.csv").open() as file:
-        rows = list(csv.DictReader(file))
+    rows = differences_in(tmp_path)
     found = {
         (row["method"], row["less"], float(row["weight"]), row["measure"]): float(row["difference"]) for row in rows
     }
@@ -117,7 +134,8 @@ def test_differences_are_taken_between_runs_that_differ_in_nothing_else(tmp_path
     assert found["gradprom", "joint", 1.0, "psnr"] == pytest.approx(0.0)
     assert found["gradprom cone 0.5", "gradprom", 1e-4, "psnr"] == pytest.approx(1.0)
     assert found["gradprom cone 0.5", "joint cone 0.5", 1e-4, "psnr"] == pytest.approx(0.0)
-    assert found["gradprom cone 0.5", "gradprom", 1e-4, "independent_iou"] == pytest.approx(0.05)
+    # pooled: 25 of 50 + 25 right and 30 of 50 + 20 right of each class
+    assert found["gradprom cone 0.5", "gradprom", 1e-4, "independent_miou"] == pytest.approx(30 / 70 - 25 / 75)
     # another weight is another thing, and it is gradprom that is judged
     assert all(row["method"].startswith("gradprom") for row in rows)
     verdicts = {row["verdict"] for row in rows if float(row["difference"]) < 0}
@@ -129,7 +147,8 @@ def test_several_weights_give_a_picture_of_the_trade_off(tmp_path: Path) -> None
     for run in expand(plan):
         leave(tmp_path, run, 30.0 - (run.axes["weight"] or 0), iou=0.4 + (run.axes["weight"] or 0) / 10)
     write(tmp_path, [plan], "laptop", None)
-    assert (tmp_path / TABLES / "table2-isic2018-0.2.png").is_file()
+    (picture,) = (tmp_path / TABLES).glob("*.png")
+    assert picture.name == "tradeoff-isic2018-0.2-segmentation-supervised.png"
 
 
 def test_on_another_dataset_the_table_is_about_that_one(tmp_path: Path) -> None:
@@ -157,3 +176,87 @@ def test_a_recognizer_alone_has_recognition_and_no_image_quality(tmp_path: Path)
     path.write_text(json.dumps({"summary": {"input": {"images": 8, "psnr": 20.0, "ssim": 0.4, "miou": 0.6}}}))
     (result,) = write(tmp_path, [plan], "laptop", None)
     assert (result.psnr, result.recognition, result.supervision) == (None, 0.6, None)
+
+
+def test_a_diverged_run_is_shown_and_not_compared(tmp_path: Path) -> None:
+    plan = make_plan(degradation=("gaussian 0.1",))
+    for run in expand(plan):
+        leave(tmp_path, run, float("nan") if run.axes["strategy"] == "joint" else 30.0)
+    results = by_method(write(tmp_path, [plan], "laptop", None))
+    assert results["joint"].psnr != results["joint"].psnr
+    assert results["joint"].difference is None
+    assert results["gradprom"].difference is not None
+    rows = differences_in(tmp_path)
+    assert {row["less"] for row in rows if row["measure"] == "psnr"} == {"enhancer_only"}
+
+
+def test_images_of_one_patient_count_once(tmp_path: Path) -> None:
+    plan = make_plan(strategy=("enhancer_only", "gradprom"), degradation=("gaussian 0.1",))
+    for run in expand(plan):
+        leave(tmp_path, run, 31.0 if run.axes["strategy"] == "gradprom" else 30.0, groups_of_images=4)
+    difference = by_method(write(tmp_path, [plan], "laptop", None))["gradprom"].difference
+    assert difference is not None
+    assert difference.mean == pytest.approx(1.0)
+    assert (difference.n, difference.low) == (2, None)  # two patients: too few for an interval
+
+
+def test_only_seeds_that_both_have_are_compared(tmp_path: Path) -> None:
+    plan = make_plan(degradation=("gaussian 0.1",), seed=(0, 1, 2))
+    for run in expand(plan):
+        if run.axes["strategy"] != "enhancer_only" or run.axes["seed"] == 0:
+            leave(tmp_path, run, 30.0 + run.axes["seed"])
+    results = by_method(write(tmp_path, [plan], "laptop", None))
+    assert results["gradprom"].psnr == pytest.approx(31.0)
+    assert results["gradprom"].difference is not None
+    assert results["gradprom"].difference.mean == pytest.approx(0.0)  # of seed 0 alone
+    rows = differences_in(tmp_path)
+    assert {(row["less"], row["seeds"]) for row in rows} == {("enhancer_only", "1"), ("joint", "3")}
+
+
+def test_values_of_every_axis_have_rows_of_their_own(tmp_path: Path) -> None:
+    plan = make_plan(
+        strategy=("gradprom",),
+        degradation=("gaussian 0.1",),
+        recognizer=("resnet18", "resnet34"),
+        gate=("hard", "soft", "always"),
+        enhancer=("unet", "residual_unet"),
+    )
+    runs = expand(plan)
+    for run in runs:
+        leave(tmp_path, run, 30.0)
+    results = write(tmp_path, [plan], "laptop", None)
+    assert len(results) == len(runs) == 12
+    assert {result.method for result in results} == {"gradprom", "gradprom soft", "gradprom always"}
+
+
+def test_a_plan_of_two_tasks_shows_what_each_reader_read_of_the_enhancer_alone(tmp_path: Path) -> None:
+    plan = make_plan(degradation=("gaussian 0.1",), auxiliary=("diagnosis", "segmentation"))
+    plan = replace(plan, base=plan.base | {"diagnosis": {"encoder": "resnet18"}, "training": {"view": "whole"}})
+    for run in expand(plan):
+        leave(tmp_path, run, 30.0)
+        path = tmp_path / RUNS / run.name / "evaluation.json"
+        summary = json.loads(path.read_text())["summary"]
+        summary["enhanced"]["independent_accuracy"] = 0.7
+        path.write_text(json.dumps({"summary": summary}))
+    alone = [result for result in write(tmp_path, [plan], "laptop", None) if result.method == "enhancer_only"]
+    assert {row.auxiliary: row.independent_recognition for row in alone} == {"diagnosis": 0.7, "segmentation": 0.25}
+
+
+def test_our_best_stands_beside_the_papers(tmp_path: Path) -> None:
+    plan = replace(make_plan(degradation=("gaussian 0.1",)), name="table5", paper="table5")
+    psnr = {"enhancer_only": 36.0, "gradprom": 36.2, "joint": 35.0}
+    for run in expand(plan):
+        leave(tmp_path, run, psnr[run.axes["strategy"]])
+    write(tmp_path, [plan], "laptop", None)
+    assert "| 5 | isic2018 | 0.1 | 36.200 (gradprom) | 36.173 | +0.027 |" in (tmp_path / "claims.md").read_text()
+
+
+def test_every_row_of_all_shipped_plans_can_be_told_apart(tmp_path: Path) -> None:
+    plans = shipped_plans()
+    for plan in plans:
+        for run in expand(plan, data=tmp_path):
+            for on in (None, *run.test_on):
+                leave(tmp_path, run, 30.0, on=on)
+    results = write(tmp_path, plans, "laptop", tmp_path)
+    words = [tuple(getattr(r, name) for name in COLUMNS[: COLUMNS.index("psnr")]) for r in results]
+    assert len(set(words)) == len(words) > 200

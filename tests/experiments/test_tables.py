@@ -62,9 +62,7 @@ def test_results_come_back_from_their_file(tmp_path_factory: pytest.TempPathFact
 
 def test_the_file_has_the_columns_that_were_agreed_and_nothing_else(tmp_path: Path) -> None:
     path = tmp_path / "new" / "results.csv"
-    given_ = result(
-        "gradprom", 36.19341234, weight=1e-4, images=111, seeds=3, gate="hard", difference=Interval(1, 0, 2, 3)
-    )
+    given_ = result("gradprom", 36.19341234, weight=1e-4, images=111, seeds=3, difference=Interval(1, 0, 2, 3))
     write_results([given_], path)
     assert path.read_text(encoding="utf-8") == (
         "table,dataset,task,level,method,supervision,auxiliary,weight,max_ratio,psnr,psnr_std,ssim,ssim_std,"
@@ -72,7 +70,7 @@ def test_the_file_has_the_columns_that_were_agreed_and_nothing_else(tmp_path: Pa
         "2,isic2018,denoise,0.1,gradprom,,,0.0001,,36.1934,,,,,,,,111,3,\n"
     )
     (back,) = read_results(path)
-    assert back == dataclasses.replace(given_, psnr=36.1934, gate=None, difference=None)
+    assert back == dataclasses.replace(given_, psnr=36.1934, difference=None)
 
 
 @pytest.mark.parametrize(
@@ -207,11 +205,11 @@ def test_differences_to_several_references_are_tables_of_their_own() -> None:
 
 
 def test_settings_are_a_column_where_they_differ_and_a_sentence_where_they_do_not() -> None:
-    first = result("gradprom", 30.0, gate="hard", enhancer="srresnet", images=111, seeds=1, steps=300)
-    second = result("gradprom", 30.0, gate="soft", enhancer="srresnet", images=111, seeds=3, steps=300)
+    first = result("gradprom", 30.0, recognizer="resnet18", enhancer="srresnet", images=111, seeds=1, steps=300)
+    second = result("gradprom", 30.0, recognizer="resnet34", enhancer="srresnet", images=111, seeds=3, steps=300)
     text = markdown([first, second], "t")
     rows = tables(text)[QUALITY]
-    assert [row[1] for row in rows] == ["gate", "hard", "soft"]
+    assert [row[1] for row in rows] == ["recognizer", "resnet18", "resnet34"]
     assert "Test images: 111. Seeds: 1 to 3. Training steps: 300. Enhancer: srresnet." in text
 
 

@@ -159,7 +159,7 @@ def test_refused_before_any_work(tmp_path: Path) -> None:
         ([one.parent, other.parent], out, {}, f"{one} and {other} would both become {out / 'a.png'}; "),
         ([tmp_path / "none.png"], out, {}, f"{tmp_path / 'none.png'}: expected a file or a folder, found nothing; "),
         ([one, tmp_path / "none"], out, {}, f"{tmp_path / 'none'}: expected a file or a folder, found nothing; "),
-        ([empty], out, {}, f"{empty}: expected images (.png, .jpg, .jpeg, .tif, .tiff), found none; "),
+        ([empty], out, {}, f"{empty}: expected images (.png, .jpg, .jpeg, .tif, .tiff, .nii, "),
         ([], out, {}, "no input: expected images"),
         ([one], one.parent, {"overwrite": True}, f"{one}: the result of {one} would replace an input; "),
         ([one.parent], one.parent, {"overwrite": True}, f"{one.parent}: the results would replace the inputs; "),

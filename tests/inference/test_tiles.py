@@ -9,7 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
+from gradprom.enhancers.unet import ResidualUNet
 from gradprom.errors import UserError
+from gradprom.inference import tiles
+from gradprom.inference.reach import needed_overlap
 from gradprom.inference.tiles import enhance_tiles, spans
 
 
@@ -76,14 +79,14 @@ def test_spans(size: int, overlap: int, more: int) -> None:
 def test_tiles_are_the_whole(size: tuple[int, int], channels: int, scale: int) -> None:
     pixels = np.random.default_rng(0).random((*size, channels), np.float32)
     enhancer = network(channels, scale)
-    tiles: list[tuple[int, int]] = []
+    calls: list[tuple[int, int]] = []
     result = enhance_tiles(
-        enhancer, pixels, scale=scale, tile=64, overlap=8, on_tile=lambda done, total: tiles.append((done, total))
+        enhancer, pixels, scale=scale, tile=64, overlap=8, on_tile=lambda done, total: calls.append((done, total))
     )
     assert result.dtype == np.float32
     np.testing.assert_allclose(result, at_once(enhancer, pixels), atol=1e-6)
-    assert tiles[-1][0] == tiles[-1][1]
-    assert (len(tiles) > 1) == (max(size) > 64)
+    assert calls[-1][0] == calls[-1][1]
+    assert (len(calls) > 1) == (max(size) > 64)
 
 
 @pytest.mark.parametrize("batch_size", [1, 4])
@@ -148,6 +151,79 @@ def test_bf16() -> None:
     assert result.dtype == np.float32
     error = np.abs(result - at_once(network(3), pixels)).max()
     assert 0 < error < 0.02
+
+
+def test_bf16_leaves_convolutions_at_the_image_in_float32() -> None:
+    seen: list[torch.dtype] = []
+    torch.manual_seed(0)
+    enhancer = nn.Sequential(nn.Conv2d(1, 8, 3, padding=1), nn.Conv2d(8, 8, 3, padding=1), nn.Conv2d(8, 1, 1))
+    for part in enhancer:
+        part.register_forward_hook(lambda _, __, output: seen.append(output.dtype))
+    pixels = np.random.default_rng(0).random((40, 50, 1), np.float32)
+    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
+        plain = enhancer(torch.from_numpy(pixels).permute(2, 0, 1)[None])[0, 0].float().clamp(0, 1).numpy()
+    seen.clear()
+    result = enhance_tiles(enhancer, pixels, precision="bf16")[..., 0]
+    assert seen == [torch.float32, torch.bfloat16, torch.float32]
+    expected = at_once(enhancer, pixels)[..., 0].clip(0, 1)
+    assert np.square(result - expected).mean() < 0.5 * np.square(plain - expected).mean()
+
+
+@pytest.mark.parametrize(("dtype", "has", "expected"), [
+    (np.uint8, True, torch.bfloat16),
+    (np.uint8, False, torch.float32),
+    (np.uint16, True, torch.float32),
+    (np.float32, True, torch.float32),
+])  # fmt: skip
+def test_auto(monkeypatch: pytest.MonkeyPatch, dtype: type, has: bool, expected: torch.dtype) -> None:
+    class Spy(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            seen.append((x.flatten(2) @ x.flatten(2).mT).dtype)
+            return x
+
+    seen: list[torch.dtype] = []
+    monkeypatch.setattr(tiles, "has_bf16", lambda device: has and device == "cpu")
+    enhance_tiles(Spy(), np.ones((4, 4, 1), dtype), precision="auto")
+    assert seen == [expected]
+
+
+def test_an_unknown_precision_is_refused() -> None:
+    with pytest.raises(UserError, match="precision: expected auto, bf16, float32, found 'fp8'"):
+        enhance_tiles(nn.Identity(), np.ones((4, 4, 1), np.uint8), precision="fp8")  # type: ignore[arg-type]
+
+
+def test_tiles_are_even() -> None:
+    # three are needed; of the full size they would cover the last 500 pixels twice
+    assert [span[:2] for span in spans(1000, 512, 64)] == [(0, 384), (320, 704), (640, 1000)]
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_channels_stay_last(channels: int) -> None:
+    layouts: list[bool] = []
+    enhancer = network(channels)
+    enhancer[2].register_forward_hook(
+        lambda _, __, output: layouts.append(output.is_contiguous(memory_format=torch.channels_last))
+    )
+    enhance_tiles(enhancer, np.zeros((20, 30, channels), np.uint8))
+    assert layouts == [True]
+
+
+def test_no_seam_shows() -> None:
+    torch.manual_seed(0)
+    enhancer = ResidualUNet(1, blocks=1, channels=8).eval()
+    nn.init.normal_(enhancer.tail.weight, std=0.05)
+    pixels = np.random.default_rng(0).random((600, 300, 1), np.float32)
+    whole = enhance_tiles(enhancer, pixels, tile=608)
+    assert np.abs(whole - pixels).mean() > 0.01
+    overlap = needed_overlap(enhancer, 1)
+    found = spans(600, 256, overlap)
+    tiled = enhance_tiles(enhancer, pixels, tile=256, overlap=overlap, precision="bf16")
+    error = np.abs(tiled - whole).mean(axis=(1, 2))
+    beside = [row for span in found[1:] for row in range(span.keep_start - 2, span.keep_start + 2)]
+    assert len(beside) >= 8
+    assert error[beside].mean() < 1.5 * error.mean()
+    exact = enhance_tiles(enhancer, pixels, tile=256, overlap=overlap)
+    assert np.abs(exact - whole).max() < 1 / 255
 
 
 @pytest.mark.parametrize(("tile", "overlap"), [(64, 33), (31, 0), (64, -1), (0, 0)])

@@ -11,11 +11,21 @@ from gradprom._evaluation import plus_minus
 from gradprom.experiments._result import Result
 from gradprom.experiments.statistics import Interval, verdict
 
-_METHODS = ("input", "bicubic", "non-local means", "enhancer_only", "recognizer_only", "joint", "frozen", "gradprom")
-_WITHOUT_CASCADE = _METHODS[:5]
+_METHODS = (
+    "input",
+    "bicubic",
+    "non-local means",
+    "clean",
+    "enhancer_only",
+    "recognizer_only",
+    "joint",
+    "frozen",
+    "gradprom",
+)
+_WITHOUT_CASCADE = _METHODS[:6]
 _AUXILIARIES = (None, "none", "diagnosis", "segmentation", "both")
 _KEYS = {"supervision": "supervision", "auxiliary": "auxiliary", "weight": "λ", "max_ratio": "cone ρ"}
-_SETTINGS = ("gate", "enhancer", "recognizer")  # columns where they differ, else a sentence below
+_SETTINGS = ("enhancer", "recognizer")  # columns where they differ, else a sentence below
 _COUNTS = {"images": "Test images", "seeds": "Seeds", "steps": "Training steps"}
 _SYMBOLS = {"denoise": "σ ", "superresolution": "γ "}
 _MISSING = "–"
@@ -25,14 +35,15 @@ _QUALITY = (
 )
 _PAPER = " In brackets: the paper's own figures, from its own setting."
 _RECOGNITION = (
-    "Accuracy for diagnosis, mIoU for segmentation and for both, as the method's own recognizer reads the images. "
+    "Accuracy for diagnosis, mIoU for segmentation and for both, as the method's own recognizer reads the images, ± "
+    "the sample standard deviation over seeds where there are several. Paper: its own figure. "
     "Independent: as a recognizer reads them that had no part in the training. Balanced: balanced accuracy. Majority: "
     "the accuracy of a constant answer."
 )
 _DIFFERENCE = (
     "Paired over the test images, each image averaged over the seeds first. In brackets: the interval of a bootstrap "
-    "over the images at a confidence of {}, which says nothing of other seeds. No difference told: the interval holds "
-    "0, or there are too few images for one."
+    "over the patients, or over the images where patients are not known, at a confidence of {}, which says nothing of "
+    "other seeds. No difference told: the interval holds 0, or there are too few for one."
 )
 
 
@@ -133,6 +144,7 @@ def _best(results: Iterable[Result]) -> str:
 
 def _recognition(result: Result) -> Cell | None:
     beside = {
+        "paper": result.paper_recognition,
         "independent": result.independent_recognition,
         "balanced": result.balanced_accuracy,
         "majority": result.majority,
@@ -140,7 +152,9 @@ def _recognition(result: Result) -> Cell | None:
     known = [f"{name} {value:.3f}" for name, value in beside.items() if value is not None]
     if result.recognition is None and not known:
         return None
-    return Cell(plus_minus(result.recognition, None, 3), below=f"({', '.join(known)})" if known else "")
+    return Cell(
+        plus_minus(result.recognition, result.recognition_std, 3), below=f"({', '.join(known)})" if known else ""
+    )
 
 
 def _difference(interval: Interval | None) -> Cell | None:

@@ -47,7 +47,8 @@ class Plan:
         scales: what differs from ``base`` at a scale.
         grids: the runs.
         test_on: datasets on which each run is measured too, beside its own.
-        reader: what differs from ``base`` in the run that trains the independent reader; None: there is none.
+        reader: what differs from ``base`` in the run that trains the independent reader, with ``scales`` of its own;
+            None: there is none.
     """
 
     name: str

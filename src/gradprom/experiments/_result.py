@@ -24,7 +24,8 @@ class Result:
         dataset: what was tested on.
         task: denoise or superresolution.
         level: the noise's σ, the scale γ, or a name such as "challenging".
-        method: a strategy, or what needed no training: ``input``, ``bicubic``, ``non-local means``.
+        method: a strategy, with its gate where that is not the hard one, or what needed no training: ``input``,
+            ``bicubic``, ``non-local means``, or the ``clean`` image, which is only read.
         supervision: supervised or unsupervised.
         auxiliary: none, diagnosis, segmentation or both.
         weight: λ.
@@ -40,9 +41,10 @@ class Result:
         images: number of test images.
         seeds: number of seeds.
         steps: of training.
-        gate: of gradient promotion.
         enhancer: the enhancer's name.
         recognizer: the recognizer's name.
+        recognition_std: sample standard deviation over the seeds.
+        paper_recognition: the paper's own figure.
         balanced_accuracy: beside ``recognition`` where that is an accuracy.
         majority: the accuracy that a constant answer reaches.
         difference: PSNR less that of ``reference``, paired over the images.
@@ -69,9 +71,10 @@ class Result:
     images: int | None = None
     seeds: int | None = None
     steps: int | None = None
-    gate: str | None = None
     enhancer: str | None = None
     recognizer: str | None = None
+    recognition_std: float | None = None
+    paper_recognition: float | None = None
     balanced_accuracy: float | None = None
     majority: float | None = None
     difference: Interval | None = None

@@ -12,7 +12,7 @@ import torch
 from rich.progress import Progress
 from torch import nn
 
-from gradprom._chain import chain_sigma, describe_chain
+from gradprom._chain import chain_scale, chain_sigma, describe_chain
 from gradprom.datasets.sample import Dataset
 from gradprom.degradations import build_degradation, degrade
 from gradprom.errors import UserError
@@ -70,6 +70,8 @@ def evaluate_run(
     config, record = read_config(folder), read_record(folder)
     data = dataset_of(config, dataset, root, record.channels)
     recognizers = _that_know(data, folder)
+    if reader is not None:
+        _check_reader(Path(reader), config, dataset)
     if reader is not None and not (readers := _that_know(data, Path(reader))):
         raise UserError(
             f"{reader}: has no recognizer for what dataset {data.name!r} is labelled with, give another run"
@@ -84,6 +86,7 @@ def evaluate_run(
         classes=data.classes,
         mask_classes=data.mask_classes,
         sigma=chain_sigma(config.degradation),
+        scale=chain_scale(config.degradation),
         seed=seed,
         device=device,
         recognition_size=config.size_of("cascade") if config.view_of("cascade") == "whole" else None,
@@ -93,7 +96,8 @@ def evaluate_run(
         autocast=partial(_autocast, precision, torch.device(device).type),
         progress=progress,
     )
-    result = replace(result, dataset=data.name if limit is None else f"{data.name}, the first {limit} test images")
+    words = data.name if limit is None else f"{data.name}, the first {limit} test images"
+    result = replace(result, dataset=words, precision=resolve_precision(precision, torch.device(device).type))
     result.write(Path(output) if output is not None else folder)
     return result
 
@@ -106,6 +110,19 @@ def _that_know(data: Dataset, folder: Path) -> dict[str, nn.Module]:
         "segmentation": data.mask_classes == tuple(record.mask_classes),
     }
     return {task: model for task, model in load_recognizers(folder).items() if known[task]}
+
+
+def _check_reader(folder: Path, config: Config, dataset: str | None) -> None:
+    """A reader that learnt from the images it is to read says nothing of them."""
+    other = read_config(folder).dataset
+    name = dataset or config.dataset.name
+    names = ("split", "test_fraction", "split_seed")
+    same = all(getattr(other, option) == getattr(config.dataset, option) for option in names)
+    if other.name == name and not same:
+        raise UserError(
+            f"{folder}: was trained on another split of {name}, so on images it is to read: give a reader trained on "
+            "the split of the run"
+        )
 
 
 def _autocast(precision: str, device: str) -> AbstractContextManager[Any]:

@@ -1,19 +1,32 @@
-"""The measured runs of a plan, cell by cell: those that differ by their seeds together."""
+"""The measured runs of a plan, cell by cell: those that differ by their seeds together, and how two cells differ."""
 
 from __future__ import annotations
 
 import csv
 import itertools
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from gradprom._chain import PRESETS, chain_scale, chain_sigma, describe_chain, parse_chain
 from gradprom.experiments.plan import Plan
 from gradprom.experiments.records import Measured, RunResult
-from gradprom.experiments.statistics import Interval, average_over_seeds, paired_difference, verdict
-from gradprom.training.config import StageConfig, TrainingConfig
+from gradprom.experiments.statistics import (
+    Interval,
+    average_over_seeds,
+    bootstrap_difference,
+    paired_difference,
+    verdict,
+)
+from gradprom.training.config import Config, StageConfig, TrainingConfig, differing
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+MEASURES = ("psnr", "ssim", "independent_accuracy", "independent_miou")
+"""What two groups are compared by."""
 
 
 @dataclass(frozen=True)
@@ -36,19 +49,45 @@ class Group:
         return self.runs[0].run.axes
 
     @property
-    def setting(self) -> TrainingConfig:
-        """How the enhancer was trained, whatever it was trained through: what a fair comparison has in common."""
-        return replace(
-            self.runs[0].run.config.training,
-            seed=0,
-            pretrain=StageConfig(),
-            consistency_loss=TrainingConfig.consistency_loss,
-            target=TrainingConfig.target,
-        )
+    def config(self) -> Config:
+        """The configuration, the seed aside."""
+        return self.runs[0].run.config
 
-    def images(self, column: str) -> dict[str, float] | None:
-        """A measure of every enhanced image, averaged over the seeds; None where it was not taken."""
-        return average_over_seeds(taken) if all(taken := [_images(m.images, column) for m in self.measured]) else None
+    @property
+    def name(self) -> str:
+        """The strategy with what is not the paper's about it: another gate, or the cone.
+
+        It goes into tables as the method, save that those have a column for the cone.
+        """
+        gate = self.axes["gate"]
+        return str(self.axes["strategy"]) + ("" if gate in (None, "hard") else f" {gate}")
+
+    @property
+    def seeds(self) -> frozenset[int]:
+        """The seeds there are."""
+        return frozenset(run.run.axes["seed"] for run in self.runs)
+
+    def of(self, seeds: frozenset[int]) -> Group:
+        """The runs of some of the seeds."""
+        kept = [pair for pair in zip(self.runs, self.measured, strict=True) if pair[0].run.axes["seed"] in seeds]
+        runs, measured = zip(*kept, strict=True)
+        return replace(self, runs=runs, measured=measured)
+
+    def values(self, measure: str) -> dict[str, float] | None:
+        """A measure of the enhanced images by patient (by image where patients are not known), averaged over the seeds.
+
+        None where it was not taken, or is not finite: of an enhancer that diverged nothing can be said.
+        """
+        taken = [_values(measured.images, measure) for measured in self.measured]
+        finite = all(values and all(map(math.isfinite, values.values())) for values in taken)
+        return average_over_seeds(taken) if finite and all(v.keys() == taken[0].keys() for v in taken) else None
+
+    def matrices(self) -> dict[str, Tensor] | None:
+        """What the independent reader read of the pixels, by patient or image: confusion matrices, added over seeds."""
+        taken = [_matrices(measured.images) for measured in self.measured]
+        if not all(taken) or any(found.keys() != taken[0].keys() for found in taken):
+            return None
+        return {unit: sum((found[unit] for found in taken[1:]), taken[0][unit]) for unit in taken[0]}
 
 
 def groups_of(plan: Plan, runs: Sequence[RunResult]) -> list[Group]:
@@ -57,16 +96,24 @@ def groups_of(plan: Plan, runs: Sequence[RunResult]) -> list[Group]:
     Where a plan tests on another dataset, its table is about that one: runs of other datasets are shown as measured
     there, and its own runs as they are.
     """
+    texts = {str(result.run.axes["dataset"]) for result in runs}
+    short = len({text.split()[0] for text in texts}) == len(texts)  # a name says enough, unless one comes twice
     found: dict[tuple[Any, ...], list[tuple[RunResult, Measured]]] = {}
     for result in runs:
-        own = str(result.run.axes["dataset"]).split()[0]
-        places = {own: result.own} if not plan.test_on or own in plan.test_on else {}
+        text = str(result.run.axes["dataset"])
+        own = text.split()[0] if short else text
+        places = {own: result.own} if not plan.test_on or text.split()[0] in plan.test_on else {}
         places |= {f"{own} to {name}": measured for name, measured in result.elsewhere.items()}
         for dataset, measured in places.items():
             if measured is not None:
                 values = (value for axis, value in result.run.axes.items() if axis != "seed")
                 found.setdefault((dataset, *values), []).append((result, measured))
     return [Group(key[0], *map(tuple, zip(*members, strict=True))) for key, members in found.items()]
+
+
+def once(groups: Iterable[Group]) -> list[Group]:
+    """Groups of several plans, those of the same runs once."""
+    return list({(group.dataset, *(run.run.key for run in group.runs)): group for group in groups}.values())
 
 
 def level_of(degradation: str) -> str:
@@ -83,30 +130,63 @@ def level_of(degradation: str) -> str:
     return next((name for name, chain in PRESETS.items() if text == describe_chain(chain)), text)
 
 
-def differences_of(groups: Sequence[Group]) -> list[dict[str, Any]]:
-    """gradprom, with the cone and without, less each strategy it is compared with, where all else is the same.
+def alike(a: Group, b: Group) -> bool:
+    """Whether two groups enhanced the same images with equal enhancers, trained for as long on the same views."""
+    return a.dataset == b.dataset and setting_of(a) == setting_of(b)
 
-    Of every pair the difference in PSNR, SSIM and, where it was read, in the independent reader's mean IoU or accuracy,
-    per image, with a 95 % interval of a bootstrap over the images.
+
+def setting_of(group: Group) -> dict[str, Any]:
+    """What a fair comparison has in common: images, degradation, enhancer, and how long and on what it was trained."""
+    training = replace(
+        group.config.training,
+        seed=0,
+        pretrain=StageConfig(),
+        consistency_loss=TrainingConfig.consistency_loss,
+        target=TrainingConfig.target,
+        stages=None,
+    )
+    config = group.config
+    dataset = replace(config.dataset, root=None, max_pixels=0)
+    parts = {"dataset": dataset, "enhancer": config.enhancer, "training": training}
+    return {name: differing(part) for name, part in parts.items()} | {"degradation": config.degradation}
+
+
+def compare(a: Group, b: Group, measure: str) -> Interval | None:
+    """A measure of ``a`` less that of ``b``, of the seeds that both have; None where one of them was not measured.
+
+    The bootstrap draws patients where they are known, and images where not: images of one patient are no independent
+    samples. Accuracy and mIoU are the independent reader's; mIoU is pooled in each resample.
     """
+    common = a.seeds & b.seeds
+    if not common:
+        return None
+    a, b = a.of(common), b.of(common)
+    if measure == "independent_miou":
+        mine, others = a.matrices(), b.matrices()
+        if mine is None or others is None or mine.keys() != others.keys():
+            return None
+        import torch
+
+        from gradprom.measures import mean_iou
+
+        units = sorted(mine)
+        first, second = (torch.stack([side[unit] for unit in units]) for side in (mine, others))
+        return bootstrap_difference(first, second, mean_iou)
+    left, right = a.values(measure), b.values(measure)
+    return paired_difference(left, right) if left and right and left.keys() == right.keys() else None
+
+
+def differences_of(groups: Sequence[Group]) -> list[dict[str, Any]]:
+    """gradprom, with the cone and without, less each strategy it is compared with, where all else is the same."""
     rows = []
     for a, b in itertools.permutations(groups, 2):
         if a.axes["strategy"] != "gradprom" or not _comparable(a, b):
             continue
-        for measure in ("psnr", "ssim", "independent_iou", "independent_correct"):
-            mine, others = a.images(measure), b.images(measure)
-            if not mine or not others or mine.keys() != others.keys():
-                continue
-            interval = paired_difference(mine, others)
-            rows.append(_difference(a, b, measure, interval))
+        for measure in MEASURES:
+            interval = compare(a, b, measure)
+            if interval is not None:
+                rows.append(_difference(a, b, measure, interval))
     return rows
-
-
-def alike(a: Group, b: Group) -> bool:
-    """Whether two groups enhanced the same images with equal enhancers, trained for as long on the same views."""
-    axes = ("degradation", "enhancer", "dataset")
-    same = a.dataset == b.dataset and all(a.axes[axis] == b.axes[axis] for axis in axes)
-    return same and a.setting == b.setting
 
 
 def _comparable(a: Group, b: Group) -> bool:
@@ -125,30 +205,50 @@ def _difference(a: Group, b: Group, measure: str, interval: Interval) -> dict[st
         "dataset": a.dataset,
         "level": level_of(a.axes["degradation"]),
         **{axis: a.axes[axis] for axis in ("supervision", "auxiliary", "weight")},
-        "method": _name(a),
-        "less": _name(b),
+        "method": a.name,
+        "less": b.name,
         "measure": measure,
         "difference": f"{interval.mean:.6g}",
         "low": "" if interval.low is None else f"{interval.low:.6g}",
         "high": "" if interval.high is None else f"{interval.high:.6g}",
-        "images": interval.n,
-        "seeds": min(len(a.runs), len(b.runs)),
+        "patients_or_images": interval.n,
+        "seeds": len(a.seeds & b.seeds),
         "verdict": verdict(interval),
     }
 
 
-def _name(group: Group) -> str:
-    gate = group.axes["gate"]
-    return str(group.axes["strategy"]) + ("" if gate in (None, "hard") else f" {gate}")
+def _values(path: Path, measure: str) -> dict[str, float]:
+    """A measure's mean over the images of each patient."""
+    if measure == "independent_accuracy":
+        return _by_unit(path, ("label", "independent_predicted"), lambda row: float(_is_right(row)))
+    return _by_unit(path, (measure,), lambda row: float(row[measure]))
 
 
-def _images(path: Path, column: str) -> dict[str, float]:
+def _is_right(row: Mapping[str, str]) -> bool:
+    return row["label"] == row["independent_predicted"]
+
+
+def _by_unit(path: Path, columns: Sequence[str], value: Callable[[Mapping[str, str]], float]) -> dict[str, float]:
+    taken: dict[str, list[float]] = {}
+    for row in _enhanced(path):
+        if all(row.get(column) for column in columns):
+            taken.setdefault(row.get("group") or row["id"], []).append(value(row))
+    return {unit: math.fsum(values) / len(values) for unit, values in taken.items()}
+
+
+def _matrices(path: Path) -> dict[str, Tensor]:
+    import torch
+
+    found: dict[str, Tensor] = {}
+    for row in _enhanced(path):
+        if row.get("independent_matrix"):
+            counts = torch.tensor([int(count) for count in row["independent_matrix"].split()])
+            matrix = counts.reshape(math.isqrt(len(counts)), -1)
+            unit = row.get("group") or row["id"]
+            found[unit] = found[unit] + matrix if unit in found else matrix
+    return found
+
+
+def _enhanced(path: Path) -> list[dict[str, str]]:
     with path.open(newline="", encoding="utf-8") as file:
-        rows = [row for row in csv.DictReader(file) if row["method"] == "enhanced"]
-    if column == "independent_correct":
-        return {
-            row["id"]: float(row["label"] == row["independent_predicted"])
-            for row in rows
-            if row.get("independent_predicted")
-        }
-    return {row["id"]: float(row[column]) for row in rows if row.get(column)}
+        return [row for row in csv.DictReader(file) if row["method"] == "enhanced"]

@@ -17,6 +17,7 @@ from gradprom._chain import describe_chain
 from gradprom.datasets.about import ABOUT
 from gradprom.errors import UserError
 from gradprom.experiments._axes import TASKS, axis_values, choose, matches, options, parse_gate
+from gradprom.experiments._plan_checks import check_apart, check_independent
 from gradprom.experiments._plan_file import Grid, Plan, merge, read_plan, shipped_plans, with_seeds
 from gradprom.training.check import check
 from gradprom.training.config import Config, EnhancerConfig, PromotionConfig, StageConfig, TrainingConfig, differing
@@ -103,13 +104,16 @@ def expand(plan: Plan, scale: str = "laptop", data: Path | None = None) -> list[
                 continue
             run = _planned(config, combination, plan.name)
             if plan.reader is not None:
-                run = replace(run, reader=_reader(plan, base, combination, to_config))
+                reader = _reader(plan, scale, base, combination, to_config)
+                check_independent(reader.config, run.config)
+                run = replace(run, reader=reader)
         except UserError as error:
             values = "".join(f", {axis} {value}" for axis, value in combination.items())
             raise UserError(f"plan {plan.name}{values}: {error}") from error
         own = run.config.dataset.name
         elsewhere = {name: dataset_root(name, None, data) for name in plan.test_on if name != own}
         runs.setdefault(run.key, replace(run, test_on=elsewhere))
+    check_apart(plan.name, runs.values())
     if not runs:
         raise UserError(f"plan {plan.name} has no run: every combination of its axes is excluded or means nothing")
     return list(runs.values())
@@ -274,14 +278,19 @@ def _planned(config: Config, combination: Mapping[str, Any], plan: str) -> Plann
     return PlannedRun(run_key(config), run_name(config), config, axis_values(config, combination), (plan,))
 
 
-def _reader(plan: Plan, base: Mapping[str, Any], combination: Mapping[str, Any], to_config: _Parser) -> PlannedRun:
+def _reader(
+    plan: Plan, scale: str, base: Mapping[str, Any], combination: Mapping[str, Any], to_config: _Parser
+) -> PlannedRun:
     """The independent reader of a dataset: trained on its clean images, whatever is done to those of the runs."""
+    own = dict(plan.reader or {})
+    scales = own.pop("scales", {})
+    own = merge(own, scales.get(scale, {}))
     dataset = {axis: value for axis, value in combination.items() if axis == "dataset"}
     nested = merge(base, options(base, dataset))
     seed = int(nested.get("training", {}).get("seed", 0)) + READER_SEED
     fixed = {"strategy": "recognizer_only", "supervision": "supervised", "degradation": "none"}
     try:
-        config = to_config(merge(merge(merge(nested, {"training": {"seed": seed}}), plan.reader or {}), fixed))
+        config = to_config(merge(merge(merge(nested, {"training": {"seed": seed}}), own), fixed))
         # one plan may have datasets of different tasks
         known = ABOUT[config.dataset.name].tasks
         config.diagnosis = config.diagnosis if "diagnosis" in known else None

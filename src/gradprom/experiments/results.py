@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -12,29 +13,30 @@ from typing import Any
 from gradprom._chain import chain_scale
 from gradprom._files import write_text
 from gradprom.experiments import paper
-from gradprom.experiments._axes import parse_gate
+from gradprom.experiments._axes import TASKS, parse_gate
 from gradprom.experiments.claims import claims_of
 from gradprom.experiments.claims import markdown as claims_markdown
-from gradprom.experiments.groups import Group, alike, differences_of, groups_of, level_of
+from gradprom.experiments.groups import Group, alike, compare, differences_of, groups_of, level_of, once, setting_of
 from gradprom.experiments.plan import Plan, expand
 from gradprom.experiments.records import summarise
-from gradprom.experiments.statistics import mean_std, paired_difference
+from gradprom.experiments.statistics import mean_std
 from gradprom.experiments.tables import Result, latex, markdown, write_results
 from gradprom.experiments.tradeoff import Point, tradeoff_figure
 
 TABLES, RESULTS, CLAIMS = "tables", "results.csv", "claims.md"
 STANDS_FOR = {"crchisto": "lizard", "tnbc": "lizard"}
 """Whose cells of the paper stand beside these datasets, which are no part of it."""
-_BASELINES = ("input", "bicubic", "non-local means")
+_BASELINES = ("input", "bicubic", "non-local means", "clean")
+_MEASURES = {"diagnosis": "accuracy", "segmentation": "miou"}
 
 
 def write(directory: str | Path, plans: Sequence[Plan], scale: str, data: Path | None) -> list[Result]:
     """Write the tables of all that is measured so far.
 
-    ``results.csv`` holds a row for each cell; ``tables/`` holds for each plan a CSV, a Markdown and a LaTeX file, the
-    paired differences between strategies (``NAME-differences.csv``), and, where strategies were trained at several
-    weights and judged by an independent reader, the picture of the trade-off. ``claims.md`` says of each claim of the
-    paper whether it held.
+    ``results.csv`` holds a row for each cell; ``tables/`` holds for each plan a CSV, a Markdown and a LaTeX file and
+    the paired differences between strategies (``NAME-differences.csv``), and a picture of the trade-off between image
+    quality and independent recognition wherever strategies were trained at several weights, by any of the plans.
+    ``claims.md`` says of each claim of the paper whether it held, and how our best stands to the paper's.
 
     Args:
         directory: of the experiment.
@@ -49,10 +51,10 @@ def write(directory: str | Path, plans: Sequence[Plan], scale: str, data: Path |
     tested: list[Group] = []
     for plan in plans:
         groups = groups_of(plan, summarise(directory, expand(plan, scale, data)))
-        tested += groups
         results = results_of(plan, groups)
         if not results:
             continue
+        tested += groups
         everything += results
         path = directory / TABLES / plan.name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -60,56 +62,119 @@ def write(directory: str | Path, plans: Sequence[Plan], scale: str, data: Path |
         write_text(path.with_suffix(".md"), markdown(results, plan.title))
         write_text(path.with_suffix(".tex"), latex(results, plan.title, f"tab:{plan.name}"))
         write_text(path.with_name(f"{plan.name}-differences.csv"), _csv(differences_of(groups)))
-        for (dataset, level), points in points_of(results).items():
-            name = f"{plan.name}-{dataset}-{level}".replace(" ", "_")
-            tradeoff_figure(points, path.with_name(f"{name}.png"), f"{dataset}, {level}")
     if everything:
         write_results(everything, directory / RESULTS)
-        write_text(directory / CLAIMS, claims_markdown(claims_of(_once(tested))))
+        for name, (title, measure, points) in planes_of(once(tested)).items():
+            tradeoff_figure(points, directory / TABLES / f"tradeoff-{name}.png", title, ylabel=measure)
+        against = against_paper(everything)
+        write_text(directory / CLAIMS, claims_markdown(claims_of(once(tested))) + (f"\n{against}" if against else ""))
     return everything
 
 
 def results_of(plan: Plan, groups: Sequence[Group]) -> list[Result]:
-    """A row for each group, and one for what needs no training at each of its levels."""
-    results = []
+    """A row for each group, and one for what needs no training at each of its levels.
+
+    What has no recognizer of its own has a row for each task of the plan's others, for an independent reader may read
+    them all.
+    """
+    tasks = list(dict.fromkeys(_task(group) for group in groups if _task(group) is not None))
+    results, baselines = [], {}
     for group in groups:
-        ours = _result(plan, group, "enhanced")
-        reference = _reference(group, groups)
-        if reference is not None and (a := group.images("psnr")) and (b := reference.images("psnr")):
-            ours = replace(ours, difference=paired_difference(a, b))
-        results.append(ours)
-        if group.axes["strategy"] == "enhancer_only":
-            first = replace(group, runs=group.runs[:1], measured=group.measured[:1])  # their noise does not change
-            known = group.measured[0].summary
-            results += [_baseline(plan, first, method) for method in _BASELINES if method in known]
-    unique = {_identity(result): result for result in reversed(results)}
-    return list(reversed(unique.values()))
+        own = _task(group)
+        known = group.measured[0].summary
+        for task in [own] if own else tasks or [None]:
+            if own is None and len(tasks) > 1 and not _was_read(known["enhanced"], task):
+                continue  # another dataset's task
+            ours = _result(plan, group, "enhanced", task, name_task=len(tasks) > 1)
+            reference = _reference(group, groups)
+            difference = None if reference is None else compare(group, reference, "psnr")
+            results.append(replace(ours, difference=difference))
+            if own is None:
+                first = group.of(frozenset({min(group.seeds)}))  # the noise of test images is the same for all seeds
+                for method in _BASELINES:
+                    if method in known:
+                        row = _baseline(_result(plan, first, method, task, name_task=len(tasks) > 1), method)
+                        baselines[row.dataset, row.level, row.auxiliary, method] = row
+    return [*results, *baselines.values()]
 
 
-def points_of(results: Iterable[Result]) -> dict[tuple[str, str], list[Point]]:
-    """The plane of image quality and independent recognition, by dataset and level, where there is more than one λ."""
-    planes: dict[tuple[str, str], list[Point]] = {}
-    for result in results:
-        if result.psnr is None or result.independent_recognition is None or result.method in _BASELINES:
+def planes_of(groups: Sequence[Group]) -> dict[str, tuple[str, str, list[Point]]]:
+    """The planes of image quality and independent recognition: by name a title, what is read, and the points.
+
+    One for each dataset, level, task, supervision and setting in which there are at least three weights; the enhancer
+    that was trained alone is in each that it can be compared in.
+    """
+    planes: dict[str, tuple[str, str, list[Point]]] = {}
+    members: dict[str, list[Group]] = {}
+    for group in groups:
+        if (
+            _task(group) is not None
+            and group.axes["strategy"] != "recognizer_only"
+            and group.axes["auxiliary"] != "both"
+        ):
+            level = level_of(group.axes["degradation"])
+            words = (group.dataset, level, group.axes["auxiliary"], group.axes["supervision"])
+            members.setdefault(f"{words!r} {setting_of(group)!r}", []).append(group)
+    for found in members.values():
+        axes = found[0].axes
+        if len({group.axes["weight"] for group in found}) < 3:
             continue
-        name = result.method if result.gate in (None, "hard") else f"{result.method} {result.gate}"
-        point = Point(name, result.weight, result.max_ratio, result.psnr, result.independent_recognition)
-        planes.setdefault((result.dataset, result.level), []).append(point)
-    return {plane: points for plane, points in planes.items() if len({point.weight for point in points}) > 2}
+        alone = [group for group in groups if group.axes["strategy"] == "enhancer_only" and alike(group, found[0])]
+        measure = _MEASURES[str(_task(found[0]))]
+        points = [point for group in (*alone, *found) if (point := _point(group, measure)) is not None]
+        what = f"{found[0].dataset} {level_of(axes['degradation'])} {axes['auxiliary']} {axes['supervision']}"
+        name = re.sub(r"[^\w.]+", "-", what)
+        while name in planes:  # the same in another setting
+            name += "-b"
+        size = found[0].config.size_of("cascade")
+        whole = found[0].config.view_of("cascade") == "whole"
+        read = f"{'accuracy' if measure == 'accuracy' else 'mIoU'} of the independent reader" + (
+            f", images of {size} pixels" if whole else ""
+        )
+        if points:
+            planes[name] = (what, read, points)
+    return planes
 
 
-def _result(plan: Plan, group: Group, method: str) -> Result:
+def against_paper(results: Iterable[Result]) -> str:
+    """Our best PSNR at each level of the paper's comparisons with others (Tables 5 to 8) beside the best it prints."""
+    ours: dict[tuple[str, str, str], Result] = {}
+    for result in results:
+        number = re.match(r"[5-8]", result.table)
+        if number and result.psnr is not None and result.method not in _BASELINES:
+            key = (number.group(), result.dataset, result.level)
+            ours[key] = max(ours.get(key, result), result, key=lambda one: one.psnr or 0.0)
+    lines = []
+    for (table, dataset, level), best in sorted(ours.items()):
+        printed = paper.best(table, level)
+        if printed is not None and best.psnr is not None:
+            method = best.method if best.max_ratio is None else f"{best.method} with the cone"
+            lines.append(
+                f"| {table} | {dataset} | {level} | {best.psnr:.3f} ({method}) | {printed[0]:.3f} | "
+                f"{best.psnr - printed[0]:+.3f} |"
+            )
+    if not lines:
+        return ""
+    head = ["Our best PSNR in dB beside the best that the paper prints of any method, from its own setting:", ""]
+    head += ["| table | dataset | level | ours | paper | difference |", "| --- | --- | --- | --- | --- | --- |"]
+    return "\n".join([*head, *lines]) + "\n"
+
+
+def _result(plan: Plan, group: Group, method: str, task: str | None, *, name_task: bool) -> Result:
     axes, summaries = group.axes, [measured.summary for measured in group.measured]
-    strategy, task = axes["strategy"], _task(plan, group)
-    trained = strategy != "recognizer_only"
-    read = [summary[method if trained else _start(summary)] for summary in summaries]
+    strategy = axes["strategy"]
+    enhances = strategy != "recognizer_only"
+    read = [summary[method if enhances else _start(summary)] for summary in summaries]
     gate, ratio = parse_gate(axes["gate"] or "hard")
-    psnr, psnr_std = _mean(read, "psnr") if trained else (None, None)
-    ssim, ssim_std = _mean(read, "ssim") if trained else (None, None)
-    measure = "accuracy" if task == "diagnosis" else "miou"
+    psnr, psnr_std = _mean(read, "psnr") if enhances else (None, None)
+    ssim, ssim_std = _mean(read, "ssim") if enhances else (None, None)
+    measure = _MEASURES.get(task or "", "miou")
+    recognition, recognition_std = _mean(read, measure)
     level = level_of(axes["degradation"])
     supervision = axes["supervision"] if strategy in ("joint", "frozen", "gradprom") else None
-    auxiliary = None if strategy == "enhancer_only" else axes["auxiliary"]
+    auxiliary = axes["auxiliary"]
+    if strategy == "enhancer_only" and name_task:
+        auxiliary = task  # whose reader reads it
     printed = None
     # the cone, other gates and other weights are no part of the paper
     if plan.paper and ratio is None and gate == "hard" and axes["weight"] in (None, 1e-4):
@@ -122,11 +187,11 @@ def _result(plan: Plan, group: Group, method: str) -> Result:
             dataset=_paper_dataset(plan, group.dataset),
         )
     return Result(
-        table=(plan.paper or plan.name).removeprefix("table"),
+        table=plan.name.removeprefix("table"),
         dataset=group.dataset,
         task="superresolution" if chain_scale(axes["degradation"]) > 1 else "denoise",
         level=level,
-        method=strategy,
+        method=strategy if gate == "hard" else f"{strategy} {gate}",
         supervision=supervision,
         auxiliary=auxiliary,
         weight=axes["weight"],
@@ -135,29 +200,36 @@ def _result(plan: Plan, group: Group, method: str) -> Result:
         psnr_std=psnr_std,
         ssim=ssim,
         ssim_std=ssim_std,
-        recognition=_mean(read, measure)[0],
+        recognition=recognition,
         independent_recognition=_mean(read, f"independent_{measure}")[0],
         paper_psnr=printed.psnr if printed else None,
         paper_ssim=printed.ssim if printed else None,
         images=int(read[0]["images"] or 0),
         seeds=len(group.runs),
         steps=group.runs[0].steps,
-        gate=gate if strategy == "gradprom" else None,
         enhancer=axes["enhancer"],
+        recognizer=axes["recognizer"],
+        recognition_std=recognition_std,
+        paper_recognition=printed.recognition if printed else None,
         balanced_accuracy=_mean(read, "balanced_accuracy")[0] if task == "diagnosis" else None,
         majority=_mean(read, "majority")[0] if task == "diagnosis" else None,
     )
 
 
-def _baseline(plan: Plan, group: Group, method: str) -> Result:
-    row = _result(plan, group, method)
-    nothing: dict[str, Any] = dict.fromkeys(("paper_psnr", "paper_ssim", "steps", "enhancer", "psnr_std", "ssim_std"))
-    return replace(row, method=method, seeds=None, **nothing)
+def _baseline(row: Result, method: str) -> Result:
+    names = ("paper_psnr", "paper_ssim", "steps", "enhancer", "psnr_std", "ssim_std", "seeds", "paper_recognition")
+    nothing: dict[str, Any] = dict.fromkeys(names)
+    return replace(row, method=method, **nothing)
 
 
-def _once(groups: Sequence[Group]) -> list[Group]:
-    """Groups of several plans, those of the same runs once."""
-    return list({(group.dataset, *(run.run.key for run in group.runs)): group for group in groups}.values())
+def _point(group: Group, measure: str) -> Point | None:
+    read = [measured.summary["enhanced"] for measured in group.measured]
+    psnr, recognition = _mean(read, "psnr")[0], _mean(read, f"independent_{measure}")[0]
+    if psnr is None or recognition is None:
+        return None
+    gate, ratio = parse_gate(group.axes["gate"] or "hard")
+    name = group.axes["strategy"] if gate == "hard" else f"{group.axes['strategy']} {gate}"
+    return Point(name, group.axes["weight"], ratio, psnr, recognition)
 
 
 def _mean(summaries: Sequence[Mapping[str, float | None]], name: str) -> tuple[float | None, float | None]:
@@ -169,19 +241,14 @@ def _start(summary: Mapping[str, Any]) -> str:
     return "input" if "input" in summary else "bicubic"
 
 
-def _task(plan: Plan, group: Group) -> str:
-    """What recognition is in a row: of enhancer_only, which has no task, that of the plan's other runs."""
-    auxiliary = group.axes["auxiliary"]
-    if auxiliary == "none":
-        named = [value for grid in plan.grids for value in grid.axes.get("auxiliary", ())]
-        auxiliary = next((value for value in named if value != "none"), "segmentation")
-        # a plan may have another task on another dataset
-        read = group.measured[0].summary["enhanced"]
-        if auxiliary == "diagnosis" and read.get("independent_accuracy") is None:
-            auxiliary = "segmentation"
-        elif auxiliary != "diagnosis" and read.get("independent_miou") is None:
-            auxiliary = "diagnosis"
-    return "diagnosis" if auxiliary == "diagnosis" else "segmentation"
+def _task(group: Group) -> str | None:
+    """What recognition is in a row, for both tasks that of the pixels; None where there is no recognizer."""
+    tasks = TASKS[group.axes["auxiliary"]]
+    return tasks[-1] if tasks else None
+
+
+def _was_read(summary: Mapping[str, float | None], task: str | None) -> bool:
+    return summary.get(f"independent_{_MEASURES[task or 'segmentation']}") is not None
 
 
 def _paper_dataset(plan: Plan, dataset: str) -> str | None:
@@ -195,22 +262,6 @@ def _reference(group: Group, groups: Sequence[Group]) -> Group | None:
         return None
     same = [other for other in groups if other.axes["strategy"] == "enhancer_only" and alike(group, other)]
     return same[0] if same else None
-
-
-def _identity(result: Result) -> tuple[Any, ...]:
-    names = (
-        "table",
-        "dataset",
-        "level",
-        "method",
-        "supervision",
-        "auxiliary",
-        "weight",
-        "max_ratio",
-        "gate",
-        "enhancer",
-    )
-    return tuple(getattr(result, name) for name in names)
 
 
 def _csv(rows: Sequence[Mapping[str, Any]]) -> str:

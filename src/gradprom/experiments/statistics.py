@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     from torch import Tensor
 
+_ROUNDING = 1e-9  # what lies within comes of the order in which numbers were added
 Verdict = Literal["better", "worse", "no difference told"]
 
 
@@ -152,9 +153,9 @@ def verdict(interval: Interval) -> Verdict:
         >>> verdict(Interval(0.2, 0.1, 0.3, n=100)), verdict(Interval(0.2, -0.1, 0.5, n=100))
         ('better', 'no difference told')
     """
-    if interval.low is not None and interval.low > 0:
+    if interval.low is not None and interval.low > _ROUNDING:
         return "better"
-    if interval.high is not None and interval.high < 0:
+    if interval.high is not None and interval.high < -_ROUNDING:
         return "worse"
     return "no difference told"
 

@@ -49,7 +49,7 @@ def do(job: Job, tell: Tell) -> None:
             for leftover in job.folder.glob(".partial-*"):
                 leftover.unlink()
             train(job.config, job.folder)
-    device, precision = _device(job.config.training), job.config.training.precision
+    device = _device(job.config.training)
     # what nothing was trained for is the same for all strategies: the runs of one measure it
     baselines = job.config.strategy == "enhancer_only"
     for name, root in job.test_on.items():
@@ -63,7 +63,6 @@ def do(job: Job, tell: Tell) -> None:
                 output=output,
                 baselines=baselines,
                 cache=job.cache,
-                precision=precision,
                 device=device,
             )
     if not is_measured(job):
@@ -75,7 +74,6 @@ def do(job: Job, tell: Tell) -> None:
             reader=job.reader,
             baselines=baselines,
             cache=job.cache,
-            precision=precision,
             device=device,
         )
         note_measured(job)

@@ -20,6 +20,15 @@ _GREY = ("MONOCHROME1", "MONOCHROME2")
 # YBR_ICT and YBR_RCT are JPEG 2000's own transforms, which its decoders undo; pydicom undoes the others
 _COLOUR = ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT", "YBR_PARTIAL_420")
 _PALETTE = "PALETTE COLOR"
+# They decode the same as gdcm, which comes first for pydicom and prints what it finds odd
+_PLUGINS = {
+    "1.2.840.10008.1.2.4.50": "pillow",
+    "1.2.840.10008.1.2.4.80": "pyjpegls",
+    "1.2.840.10008.1.2.4.81": "pyjpegls",
+    "1.2.840.10008.1.2.4.90": "pylibjpeg",
+    "1.2.840.10008.1.2.4.91": "pylibjpeg",
+}
+_JPEG_EXTENDED = "1.2.840.10008.1.2.4.51"
 
 
 @dataclass(frozen=True)
@@ -55,12 +64,16 @@ def decode(source: Dataset, check_size: Callable[[tuple[int, ...]], None]) -> De
         UnreadableError: a kind that is not supported, or compressed in a way that no decoder here knows; pydicom and
             its decoders raise errors of their own for broken files.
     """
-    from pydicom.pixels import apply_color_lut
+    from pydicom.pixels.processing import apply_color_lut
 
     photometric, bits = _check_kind(source)
     shape = (_frames(source), int(source.Rows), int(source.Columns))
     check_size(shape)
-    array, info = _decoder(source).as_array(source)
+    if source.file_meta.TransferSyntaxUID == _JPEG_EXTENDED and photometric in _GREY and source.BitsAllocated == 16:
+        return Decoded(_jpeg_of_12_bits(source, shape), bits, photometric)
+    decoder = _decoder(source)
+    plugin = _PLUGINS.get(source.file_meta.TransferSyntaxUID, "")
+    array, info = decoder.as_array(source, decoding_plugin=plugin if plugin in decoder.available_plugins else "")
     values = np.ascontiguousarray(array).reshape(*shape, -1)
     values = values.astype(values.dtype.newbyteorder("="), copy=False)
     if photometric == _PALETTE:
@@ -147,8 +160,18 @@ def _frames(source: Dataset) -> int:
         raise UnreadableError(f"expected a whole number of frames, found {count!r}; copy it again") from error
 
 
+def _jpeg_of_12_bits(source: Dataset, shape: tuple[int, ...]) -> NDArray[Any]:
+    """What pydicom's decoders refuse, unless one under the GPL is installed."""
+    import imagecodecs
+    from pydicom.encaps import generate_frames
+
+    frames = generate_frames(source.PixelData, number_of_frames=shape[0])
+    values = np.stack([imagecodecs.jpeg_decode(frame) for frame in frames]).reshape(*shape, 1)
+    return values.astype(np.int16 if source.get("PixelRepresentation") else np.uint16, copy=False)
+
+
 def _decoder(source: Dataset) -> Any:
-    from pydicom.pixels import get_decoder
+    from pydicom.pixels.decoders.base import get_decoder
 
     syntax = source.file_meta.TransferSyntaxUID
     try:

@@ -38,7 +38,7 @@ class Intensities:
         extent = float(self.white) - float(self.black)
         if extent == 0:
             return np.zeros(values.shape, np.float32)
-        unit = (values.astype(np.float64) - self.black) / extent
+        unit: NDArray[np.float64] = (values.astype(np.float64) - self.black) / extent
         return unit.clip(0, 1).astype(np.float32)
 
     def changed(
@@ -57,5 +57,5 @@ class Intensities:
         """
         extent = float(self.white) - float(self.black)
         change = (enhanced.astype(np.float64) - self.to_unit(values)) * extent
-        result = values + (np.rint(change) if values.dtype.kind in "iu" else change)
+        result: NDArray[Any] = values + (np.rint(change) if values.dtype.kind in "iu" else change)
         return result.clip(low, high).astype(values.dtype)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -60,44 +60,72 @@ def decode(file: BinaryIO, check_size: Callable[[int, int], None]) -> Image:
     with tifffile.TiffFile(file) as tiff:
         page = tiff.pages[0]
         check_size(page.imagewidth, page.imagelength)
-        _check_pages(tiff)
-        _check_kind(page)
-        # tifffile fills with zeros what the file promises and does not hold
-        ends = [start + count for start, count in zip(page.dataoffsets, page.databytecounts, strict=True)]
-        if not ends or 0 in page.databytecounts or max(ends) > tiff.filehandle.size:
-            raise UnreadableError("expected a whole TIFF file, found one that is cut short; copy it again")
-
+        check(tiff)
         planes = page.asarray(squeeze=False)[:, 0]  # (planes, height, width, samples): one of the two is 1
         samples = planes[0] if planes.shape[0] == 1 else np.moveaxis(planes[..., 0], 0, -1)
-        colours = _COLOURS[int(page.photometric)]
-        alpha = np.ascontiguousarray(samples[..., colours]) if samples.shape[2] > colours else None
-        orientation = page.tags.valueof(_ORIENTATION)
-        unit = int(page.tags.valueof(296, default=2))
-        resolution = _resolution(page)
-        factor = {2: 1.0, 3: 2.54}.get(unit)
-        return Image(
-            _to_pixels(np.ascontiguousarray(samples[..., :colours]), page),
-            alpha,
-            format="tiff",
-            exif=None if orientation is None else _orientation_to_exif(int(orientation)),
-            icc_profile=page.tags.valueof(34675),
-            dpi=(resolution[0] * factor, resolution[1] * factor) if resolution and factor else None,
-            extras=TiffExtras(
-                size=(page.imagelength, page.imagewidth),
-                compression=_COMPRESSIONS.get(int(page.compression), "zlib"),
-                predictor=int(page.predictor) == 2,
-                alpha=int(page.extrasamples[0]) if page.extrasamples else 2,
-                resolution=resolution,
-                unit=unit,
-                tags=tuple(_kept_tags(page)),
-            ),
-        )
+        pixels, alpha = split(samples, page)
+        return replace(describe(page), pixels=pixels, alpha=alpha)
+
+
+def check(tiff: Any) -> None:
+    """Raise UnreadableError for a file that is cut short, or that holds what is not supported."""
+    _check_pages(tiff)
+    check_page(tiff.pages[0])
+
+
+def check_page(page: Any) -> None:
+    """Raise UnreadableError for a page that is cut short, or of a kind that is not supported."""
+    _check_kind(page)
+    # tifffile fills with zeros what the file promises and does not hold
+    ends = [start + count for start, count in zip(page.dataoffsets, page.databytecounts, strict=True)]
+    if not ends or 0 in page.databytecounts or max(ends) > page.parent.filehandle.size:
+        raise UnreadableError("expected a whole TIFF file, found one that is cut short; copy it again")
+
+
+def split(samples: Pixels, page: Any) -> tuple[Pixels, Pixels | None]:
+    """Give what :class:`Image` holds, pixels and alpha, of some rows of a page, (height, width, samples)."""
+    colours = _COLOURS[int(page.photometric)]
+    alpha = np.ascontiguousarray(samples[..., colours]) if samples.shape[2] > colours else None
+    return _to_pixels(np.ascontiguousarray(samples[..., :colours]), page), alpha
+
+
+def describe(page: Any) -> Image:
+    """Give all of an image but its pixels, which are of its size and type, all 0, and take no memory."""
+    pixels, alpha = split(np.zeros((1, 1, page.samplesperpixel), page.dtype), page)
+    size = (page.imagelength, page.imagewidth)
+    orientation = page.tags.valueof(_ORIENTATION)
+    unit = int(page.tags.valueof(296, default=2))
+    resolution = _resolution(page)
+    factor = {2: 1.0, 3: 2.54}.get(unit)
+    return Image(
+        np.broadcast_to(np.zeros_like(pixels), (*size, pixels.shape[2])),
+        None if alpha is None else np.broadcast_to(np.zeros_like(alpha), size),
+        format="tiff",
+        exif=None if orientation is None else _orientation_to_exif(int(orientation)),
+        icc_profile=page.tags.valueof(34675),
+        dpi=(resolution[0] * factor, resolution[1] * factor) if resolution and factor else None,
+        extras=TiffExtras(
+            size=size,
+            compression=_COMPRESSIONS.get(int(page.compression), "zlib"),
+            predictor=int(page.predictor) == 2,
+            alpha=int(page.extrasamples[0]) if page.extrasamples else 2,
+            resolution=resolution,
+            unit=unit,
+            tags=tuple(_kept_tags(page)),
+        ),
+    )
 
 
 def encode(image: Image, file: BinaryIO) -> None:
     """Write a TIFF with the compression it had (deflate if that was lossy, or if it comes from another format)."""
     import tifffile
 
+    samples = image.pixels if image.alpha is None else np.concatenate([image.pixels, image.alpha[..., None]], axis=2)
+    tifffile.imwrite(file, samples[..., 0] if samples.shape[2] == 1 else samples, **options(image))
+
+
+def options(image: Image) -> dict[str, Any]:
+    """Give what tifffile must be told to write an image, beside its samples: all that is kept, and how it is stored."""
     height, width = image.pixels.shape[:2]
     tags: list[tuple[int, int, int, Any, bool]] = []
     orientation = None if image.exif is None else _exif_to_orientation(image.exif)
@@ -120,20 +148,14 @@ def encode(image: Image, file: BinaryIO) -> None:
         options |= {"resolution": resolution, "resolutionunit": unit}
     if image.alpha is not None:
         options["extrasamples"] = [alpha]
-    samples = image.pixels if image.alpha is None else np.concatenate([image.pixels, image.alpha[..., None]], axis=2)
-    if samples.shape[2] == 1:
-        samples = samples[..., 0]
-    tifffile.imwrite(
-        file,
-        samples,
-        photometric="rgb" if image.channels == 3 else "minisblack",
-        planarconfig="contig" if samples.ndim == 3 else None,
-        iccprofile=image.icc_profile,
-        extratags=tags,
-        metadata=None,  # else tifffile writes a description of its own
-        software=False,
-        **options,
-    )
+    return options | {
+        "photometric": "rgb" if image.channels == 3 else "minisblack",
+        "planarconfig": None if image.channels == 1 and image.alpha is None else "contig",
+        "iccprofile": image.icc_profile,
+        "extratags": tags,
+        "metadata": None,  # else tifffile writes a description of its own
+        "software": False,
+    }
 
 
 def _check_pages(tiff: Any) -> None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from gradprom.errors import UserError
 from gradprom.images.image import Pixels, UnreadableError
@@ -72,6 +73,24 @@ def check_size(shape: tuple[int, ...], max_pixels: int, option: str) -> None:
             f"expected at most {max_pixels} pixels in all frames, found {size}; if the file is to be trusted "
             f"and memory allows, raise the limit with {option} {total}"
         )
+
+
+class PlainWriter(io.FileIO):
+    """A file for writing that numpy takes for no real one: what numpy writes by itself fails without saying why."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path, "w")
+
+    def fileno(self) -> int:
+        """Raise io.UnsupportedOperation, as a file in memory does."""
+        raise io.UnsupportedOperation("fileno")
+
+    def write(self, data: Any, /) -> int:
+        """Write all of ``data``, or raise OSError with its number."""
+        rest = memoryview(data).cast("B")
+        while rest:
+            rest = rest[super().write(rest) :]
+        return memoryview(data).nbytes
 
 
 @contextmanager

@@ -9,6 +9,7 @@ from typing import BinaryIO
 from gradprom._files import atomic_path
 from gradprom.errors import UserError
 from gradprom.images import _jpeg, _png, _tiff
+from gradprom.images.frames import PlainWriter
 from gradprom.images.image import Format, Image, UnreadableError
 
 MAX_PIXELS = 100_000_000
@@ -117,7 +118,7 @@ def write_image(path: str | Path, image: Image) -> None:
             f"{path}: expected a name ending in {', '.join(SUFFIXES)}, found {path.suffix!r}; choose one of these"
         )
     try:
-        with atomic_path(path) as temporary, temporary.open("wb") as file:
+        with atomic_path(path) as temporary, PlainWriter(temporary) as file:
             _ENCODE[format_](image, file)
     except UnreadableError as error:
         raise UserError(f"{path}: {error}") from error

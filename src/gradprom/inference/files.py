@@ -5,22 +5,25 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from gradprom.errors import PartialFailureError, UserError
-from gradprom.images import MAX_PIXELS, SUFFIXES, read_image, write_image
+from gradprom.images import MAX_PIXELS, SUFFIXES, dicom, nifti, read_image, tiff_pages, write_image
+from gradprom.images.frames import Frames, NoImageError
 from gradprom.images.image import Format
 from gradprom.inference.model import Channels, Model
 from gradprom.inference.tiles import spans
 
 # After these, no other file can be written either
 _NO_MORE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+_KINDS = (*SUFFIXES, *nifti.SUFFIXES, *dicom.SUFFIXES)
 
 
 @dataclass(frozen=True)
@@ -30,12 +33,14 @@ class Plan:
     Attributes:
         jobs: input and output of each image, in the order of the inputs.
         existing: how many images are left out because their output exists (``skip_existing``).
-        passed_over: how many files in folders are no images by their names.
+        passed_over: how many files in folders are no images: by their names, and by their first bytes no DICOM.
+        named: those of the inputs that were named one by one, and not found in a folder.
     """
 
     jobs: tuple[tuple[Path, Path], ...]
     existing: int = 0
     passed_over: int = 0
+    named: frozenset[Path] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -45,18 +50,22 @@ class Enhanced:
     Attributes:
         written: the outputs, in the order of the inputs.
         existing: how many images were left out because their output existed.
-        passed_over: how many files in folders were no images by their names.
+        passed_over: how many files in folders were no images: by their names, and by their first bytes no DICOM.
+        no_images: files in folders that are whole and hold no image to enhance (reports, plans, masks, DICOMDIR), each
+            with what it holds.
     """
 
     written: tuple[Path, ...]
     existing: int = 0
     passed_over: int = 0
+    no_images: tuple[tuple[Path, str], ...] = ()
 
 
 @dataclass
 class _Log:
     written: list[Path] = field(default_factory=list)
     failed: list[tuple[Path, str]] = field(default_factory=list)
+    no_images: list[tuple[Path, str]] = field(default_factory=list)
 
 
 def enhance_files(
@@ -68,12 +77,17 @@ def enhance_files(
     tile: int = 512,
     overlap: int = 32,
     max_pixels: int = MAX_PIXELS,
+    window: tuple[float, float] | None = None,
+    deidentify: bool = False,
     overwrite: bool = False,
     skip_existing: bool = False,
 ) -> Enhanced:
     """Enhance image files into a folder, under the same names and in the same formats.
 
-    Where name and content disagree, the name decides what is written, if that loses nothing; else the file fails.
+    PNG, JPEG, TIFF (with all its pages) and NIfTI are told by their names, DICOM by its preamble or a name that ends in
+    .dcm. How intensities are mapped to what the enhancer sees, and back, is said in `dicom.open_dicom` and
+    `nifti.open_nifti`. DICOM objects become new objects, in one new series for each series of this call. Where name and
+    content disagree, the name decides what is written, if that loses nothing; else the file fails.
 
     Args:
         model: the enhancer.
@@ -84,6 +98,10 @@ def enhance_files(
         tile: see `Model.enhance`.
         overlap: see `Model.enhance`.
         max_pixels: larger images are refused.
+        window: the two values, after rescale slope and intercept, that the enhancer sees as 0 and 1 in grey DICOM and
+            NIfTI files, the same in all; else each file's own least and greatest value.
+        deidentify: take out of DICOM objects what identifies the patient, see `dicom.Derivation`. Other files are
+            refused then, as nothing is taken out of them; names of files and folders stay as they are.
         overwrite: replace outputs that exist.
         skip_existing: leave out images whose outputs exist.
 
@@ -105,10 +123,27 @@ def enhance_files(
     """
     output = Path(output)
     spans(1, tile, overlap)  # refuses sizes that fit no image
+    if window is not None and not window[0] < window[1]:  # also refuses nan
+        raise UserError(f"window {window[0]:g} {window[1]:g}: expected two rising numbers; give the lower one first")
+    derivation = dicom.Derivation(model.name, deidentify=deidentify)
     plan = plan_files(inputs, output, overwrite=overwrite, skip_existing=skip_existing)
     is_new = not output.exists()
     _make_folder(output)
     log = _Log()
+
+    def enhance(source: Path, target: Path, on_tile: Callable[[int, int], None]) -> None:
+        frames = _open_frames(source, derivation, window, max_pixels)
+        if deidentify and (frames is None or frames.format != "dicom"):
+            raise UserError(f"{source}: expected DICOM alone with --deidentify, found another format; leave it out")
+        if frames is None:
+            image = read_image(source, max_pixels)
+            _check_suffix(source, image.format)
+            enhanced = model.enhance_image(image, channels=channels, tile=tile, overlap=overlap, on_tile=on_tile)
+            write_image(target, enhanced)
+        else:
+            options: dict[str, Any] = {"channels": channels, "tile": tile, "overlap": overlap}
+            frames.write(target, model.enhance_frames(frames, on_tile=on_tile, **options))
+
     with Progress(
         TextColumn("{task.description}", markup=False),
         BarColumn(),
@@ -125,10 +160,12 @@ def enhance_files(
                 progress.update(tiles, completed=done, total=total, visible=total > 1)
 
             try:
-                image = read_image(source, max_pixels)
-                _check_suffix(source, image.format)
-                enhanced = model.enhance_image(image, channels=channels, tile=tile, overlap=overlap, on_tile=on_tile)
-                write_image(target, enhanced)
+                enhance(source, target, on_tile)
+            except NoImageError as error:
+                if source in plan.named:
+                    log.failed.append((source, _without_name(error, source)))
+                else:
+                    log.no_images.append((source, error.found))
             except UserError as error:
                 log.failed.append((source, _without_name(error, source)))
                 if isinstance(error.__cause__, OSError) and error.__cause__.errno in _NO_MORE:
@@ -140,13 +177,14 @@ def enhance_files(
                 log.written.append(target)
             progress.update(tiles, visible=False)
             progress.advance(files)
-    if log.failed and log.written:
-        raise PartialFailureError(_summary(log, output))
+    if not log.written and is_new:
+        _remove_empty(output)
     if log.failed:
-        if is_new:
-            _remove_empty(output)
-        raise UserError(_summary(log, output))
-    return Enhanced(tuple(log.written), plan.existing, plan.passed_over)
+        raise (PartialFailureError if log.written else UserError)(_summary(log, output))
+    if plan.jobs and not log.written:
+        listed = "; ".join(f"{path} holds {what}" for path, what in log.no_images)
+        raise UserError(f"expected images, found none ({listed}); check the inputs")
+    return Enhanced(tuple(log.written), plan.existing, plan.passed_over, tuple(log.no_images))
 
 
 def plan_files(
@@ -178,7 +216,7 @@ def plan_files(
             )
     if not jobs:
         names = ", ".join(str(path) for path in inputs) or "no input"
-        raise UserError(f"{names}: expected images ({', '.join(SUFFIXES)}), found none; check the path")
+        raise UserError(f"{names}: expected images ({', '.join(_KINDS)}), found none; check the path")
     sources = {source.resolve() for source, _ in jobs.values()}
     for source, target in jobs.values():
         if target.resolve() in sources:
@@ -191,7 +229,8 @@ def plan_files(
         )
     if skip_existing:
         jobs = {key: job for key, job in jobs.items() if key not in set(existing)}
-    return Plan(tuple(jobs.values()), len(existing) if skip_existing else 0, passed_over)
+    named = frozenset(path for path in map(Path, inputs) if not path.is_dir())
+    return Plan(tuple(jobs.values()), len(existing) if skip_existing else 0, passed_over, named)
 
 
 def _find(inputs: Sequence[str | Path], output: Path) -> Iterator[tuple[Path, Path | None]]:
@@ -217,8 +256,28 @@ def _find(inputs: Sequence[str | Path], output: Path) -> Iterator[tuple[Path, Pa
                 name for name in folders if name[0] != "." and (here / name).resolve() != output.resolve()
             )
             for name in sorted(names):
-                is_image = name[0] != "." and Path(name).suffix.lower() in SUFFIXES
-                yield here / name, (here / name).relative_to(path) if is_image else None
+                found = here / name
+                # DICOM objects are named by their UIDs or numbers, or anything else: only their bytes tell
+                is_image = name[0] != "." and (name.lower().endswith(_KINDS) or dicom.is_dicom(found))
+                yield found, found.relative_to(path) if is_image else None
+
+
+def _open_frames(
+    source: Path, derivation: dicom.Derivation, window: tuple[float, float] | None, max_pixels: int
+) -> Frames | None:
+    """Open a file of frames; None for one that holds a single plain image, or what only its reader can refuse."""
+    if nifti.is_nifti(source):
+        return nifti.open_nifti(source, window=window, max_pixels=max_pixels)
+    suffix = source.suffix.lower()
+    if suffix in dicom.SUFFIXES or (suffix not in SUFFIXES and dicom.is_dicom(source)):
+        return dicom.open_dicom(source, derivation, window=window, max_pixels=max_pixels)
+    if suffix in SUFFIXES and dicom.is_dicom(source):
+        raise UserError(
+            f"{source}: expected a name that ends as its content, DICOM, has it, found {source.suffix!r}; rename it"
+        )
+    if SUFFIXES.get(suffix) == "tiff" and tiff_pages.has_pages(source):
+        return tiff_pages.open_pages(source, max_pixels=max_pixels)
+    return None
 
 
 def _make_folder(output: Path) -> None:
@@ -258,8 +317,9 @@ def _without_name(error: UserError, source: Path) -> str:
 
 def _summary(log: _Log, output: Path) -> str:
     count = len(log.failed) + len(log.written)
+    passed_over = [f"{path}: passed over, it holds {what}" for path, what in log.no_images]
     if count == 1:
-        return "{}: {}".format(*log.failed[0])
+        return "\n".join(["{}: {}".format(*log.failed[0]), *passed_over])
     rest = f"the other {len(log.written)} are in {output}" if log.written else f"nothing was written to {output}"
-    lines = [f"{path}: {reason}" for path, reason in log.failed]
-    return "\n".join([f"{len(log.failed)} of {count} images could not be enhanced; {rest}:", *lines])
+    failed = [f"{path}: {reason}" for path, reason in log.failed]
+    return "\n".join([f"{len(log.failed)} of {count} images could not be enhanced; {rest}:", *failed, *passed_over])

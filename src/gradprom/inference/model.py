@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
 
 from gradprom.errors import UserError
+from gradprom.images.frames import Frames
 from gradprom.images.image import Image
 from gradprom.inference.tiles import enhance_tiles
 
@@ -116,6 +117,33 @@ class Model:
         """
         pixels = self._enhance_pixels(image.pixels, channels, tile, overlap, on_tile)
         return image.with_pixels(pixels, None if image.alpha is None else self.enlarge(image.alpha))
+
+    def enhance_frames(
+        self,
+        frames: Frames,
+        *,
+        channels: Channels = "match",
+        tile: int = 512,
+        overlap: int = 32,
+        on_tile: Callable[[int, int], None] | None = None,
+    ) -> Iterator[NDArray[Any]]:
+        """Enhance the images of a file one by one, as ``enhance_image``, for ``frames.write``.
+
+        Raises:
+            UserError: also where the model enlarges: what such files say of sizes and places would be wrong.
+        """
+        if self.scale != 1:
+            raise UserError(
+                f"{self.name} enlarges images {self.scale} times, expected plain PNG, JPEG or TIFF for that, found a "
+                f"{frames.format.upper()} file of frames; take a model that keeps the size"
+            )
+        for index in range(frames.count):
+
+            def on_tile_of_all(done: int, total: int, before: int = index) -> None:
+                if on_tile is not None:
+                    on_tile(before * total + done, frames.count * total)
+
+            yield self._enhance_pixels(frames.read(index), channels, tile, overlap, on_tile_of_all)
 
     def enlarge(self, alpha: NDArray[Any]) -> NDArray[Any]:
         """Bring an alpha channel (H, W) to the size of the enhanced image, bilinearly; the same if ``scale`` is 1."""

@@ -65,7 +65,14 @@ class RunData:
             )
         order = np.random.default_rng([config.dataset.split_seed, 1]).permutation(len(dataset.train))
         self.validation = [dataset.train[i] for i in sorted(order[:held])]
-        self.training = [dataset.train[i] for i in sorted(order[held:])]
+        # a patient who is looked at for validation is not learnt from
+        watched = {sample.group for sample in self.validation if sample.group is not None}
+        self.training = [dataset.train[i] for i in sorted(order[held:]) if dataset.train[i].group not in watched]
+        if not self.training:
+            raise UserError(
+                f"dataset {dataset.name!r} has no patient left to train on: dataset.validation_images {held} holds out "
+                "images of all of them: give images of more patients, or hold out fewer"
+            )
         self.dataset = dataset
         self.degradation = build_degradation(config.degradation)
         self._scale = chain_scale(config.degradation)

@@ -1,0 +1,154 @@
+"""How the benchmarks measure: interleaved repeats in one process, ratios within a repeat, medians and their spread.
+
+A row of ``results.json`` has a ``name``, a ``ratio`` (of ours to what it is held against, a median over repeats), its
+``spread`` (half the distance between the quartiles), the ``goal`` (or null) and what was ``pinned``: threads, sizes,
+precision, versions, processor. Ratios of memory and counts need no repeats: their spread is 0.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import json
+import os
+import platform
+import statistics
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+RESULTS = Path(__file__).parent / "results.json"
+
+
+@dataclass
+class Times:
+    """Seconds of each repeat, of the wall clock and of the processor (which other processes disturb less)."""
+
+    wall: list[float] = field(default_factory=list)
+    cpu: list[float] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Ratio:
+    """A median over repeats and half the distance between the quartiles."""
+
+    median: float
+    spread: float
+
+    def __str__(self) -> str:
+        return f"{self.median:.3f} ± {self.spread:.3f}"
+
+
+def interleaved(
+    functions: Mapping[str, Callable[[], object]], repeats: int, prepare: Callable[[], object] = lambda: None
+) -> dict[str, Times]:
+    """Call all functions once unmeasured, then in turn, each time from another beginning, ``repeats`` times.
+
+    ``prepare`` comes before every call and is not measured.
+    """
+    times = {name: Times() for name in functions}
+    names = list(functions)
+    for repeat in range(-1, repeats):
+        first = repeat % len(names)
+        for name in names[first:] + names[:first]:
+            prepare()
+            gc.collect()
+            wall, cpu = time.perf_counter(), time.process_time()
+            functions[name]()
+            wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+            if repeat >= 0:
+                times[name].wall.append(wall)
+                times[name].cpu.append(cpu)
+    return times
+
+
+def ratio(above: Sequence[float], below: Sequence[float]) -> Ratio:
+    """Of two series that were measured in turn: what slowed a repeat slowed both.
+
+    >>> print(ratio([2.0, 4.0, 6.0], [1.0, 2.0, 2.0]))
+    2.000 ± 0.250
+    """
+    ratios = [a / b for a, b in zip(above, below, strict=True)]
+    if len(ratios) == 1:
+        return Ratio(ratios[0], 0.0)
+    low, middle, high = statistics.quantiles(ratios, n=4, method="inclusive")
+    return Ratio(middle, (high - low) / 2)
+
+
+def peak_memory(function: Callable[[], object]) -> int:
+    """Bytes of tensors at the highest point of a call, over what was there before.
+
+    Every allocation of PyTorch's allocator on the CPU is counted, temporary ones of autograd included; scratch that a
+    convolution library allocates for itself is not.
+
+    >>> import torch
+    >>> peak_memory(lambda: torch.zeros(1000, dtype=torch.float64).sum() + torch.zeros(500, dtype=torch.float64).sum())
+    8008
+    """
+    from torch.profiler import ProfilerActivity, profile
+
+    gc.collect()
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
+        function()
+    events = [event for event in profiler.profiler.kineto_results.events() if event.name() == "[memory]"]
+    held = highest = 0
+    for event in sorted(events, key=lambda event: event.start_ns()):
+        held += event.nbytes()
+        highest = max(highest, held)
+    return highest
+
+
+def pinned(**more: object) -> dict[str, object]:
+    """What a figure depends on."""
+    import torch
+
+    return {
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+        "processor": _processor(),
+        "malloc": {k: v for k, v in os.environ.items() if k.startswith("MALLOC_") or k == "LD_PRELOAD"},
+        **more,
+    }
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+        return f"{names[0]}, {len(names)} cores"
+    except (OSError, IndexError):
+        return platform.processor() or platform.machine()
+
+
+def row(name: str, value: Ratio | float, goal: str | None, pins: Mapping[str, object]) -> dict[str, object]:
+    """A row of the results, printed as it is made."""
+    found = value if isinstance(value, Ratio) else Ratio(value, 0.0)
+    print(f"{name:<78} {found}  (goal: {goal or 'none'})", flush=True)
+    return {
+        "name": name,
+        "ratio": round(found.median, 4),
+        "spread": round(found.spread, 4),
+        "goal": goal,
+        "pinned": dict(pins),
+    }
+
+
+def write_rows(rows: Sequence[Mapping[str, object]], path: Path = RESULTS) -> None:
+    """Add rows to a file of results; those of the same name are replaced."""
+    from gradprom._files import write_text
+
+    held = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
+    by_name = {r["name"]: r for r in held} | {str(r["name"]): dict(r) for r in rows}
+    lines = ",\n".join(json.dumps(by_name[name], ensure_ascii=False) for name in sorted(by_name))
+    write_text(path, f"[\n{lines}\n]\n")
+
+
+def options(description: str | None, repeats: int) -> argparse.ArgumentParser:
+    """The options that all benchmarks share."""
+    parser = argparse.ArgumentParser(description=(description or "").partition("\n")[0])
+    parser.add_argument("--repeats", type=int, default=repeats, help="measured repeats of everything")
+    parser.add_argument("--threads", type=int, default=1, help="threads of PyTorch")
+    parser.add_argument("--only", default="", help="measure only what has this in its name")
+    parser.add_argument("--results", type=Path, default=RESULTS, help="file to which the rows are added")
+    return parser

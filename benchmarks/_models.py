@@ -1,0 +1,89 @@
+"""The models of the benchmarks, and one batch of made-up images for them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import mse_loss
+
+from gradprom.enhancers.srresnet import SRResNet
+from gradprom.enhancers.unet import EncoderUNet
+from gradprom.objectives import recognition_loss
+from gradprom.recognizers.classifier import Classifier
+
+ENHANCERS = {
+    "SRResNet 5x32": lambda: SRResNet(1, blocks=5, channels=32, batch_norm=False),
+    "SRResNet 16x64 BN": lambda: SRResNet(1, blocks=16, channels=64, batch_norm=True),
+    "U-Net-ResNet-50": lambda: EncoderUNet(1, encoder="resnet50"),
+}
+RECOGNIZERS = {"ResNet-18": "resnet18", "ResNet-50": "resnet50"}
+WEIGHT = 1e-2
+
+
+@dataclass
+class Cascade:
+    """An enhancer, its recognizers, and a batch; gradients are taken of all of them."""
+
+    enhancer: nn.Module
+    recognizers: nn.ModuleDict
+    degraded: Tensor
+    clean: Tensor
+    label: Tensor
+    bf16: bool = False
+
+    @property
+    def theta(self) -> list[Tensor]:
+        return list(self.enhancer.parameters())
+
+    @property
+    def phi(self) -> list[Tensor]:
+        return list(self.recognizers.parameters())
+
+    def enhance(self) -> Tensor:
+        with torch.autocast("cpu", torch.bfloat16, enabled=self.bf16):
+            enhanced: Tensor = self.enhancer(self.degraded)
+        return enhanced
+
+    def main(self, enhanced: Tensor) -> Tensor:
+        return mse_loss(enhanced.float(), self.clean)
+
+    def recognize(self, enhanced: Tensor) -> dict[str, Tensor]:
+        with torch.autocast("cpu", torch.bfloat16, enabled=self.bf16):
+            logits = {name: recognizer(enhanced) for name, recognizer in self.recognizers.items()}
+        return {name: recognition_loss(found, self.label) for name, found in logits.items()}
+
+    def forget(self) -> None:
+        """As ``zero_grad`` of an optimizer."""
+        for parameter in (*self.theta, *self.phi):
+            parameter.grad = None
+
+    def gradients(self) -> list[Tensor]:
+        return [p.grad.clone() for p in (*self.theta, *self.phi) if p.grad is not None]
+
+
+def build(enhancer: str, recognizers: list[str], size: int, batch: int, bf16: bool = False) -> Cascade:
+    torch.manual_seed(0)
+    models = {f"{i}": Classifier(1, 4, RECOGNIZERS[name]) for i, name in enumerate(recognizers)}
+    clean = torch.rand(batch, 1, size, size)
+    cascade = Cascade(
+        ENHANCERS[enhancer](),
+        nn.ModuleDict(models),
+        clean + 0.2 * torch.randn_like(clean),
+        clean,
+        torch.arange(batch) % 4,
+        bf16,
+    )
+    # at the start the last layer of some enhancers is zero and lets no gradient through: move off it
+    with torch.no_grad():
+        for parameter in cascade.enhancer.parameters():
+            parameter.add_(0.01 * torch.randn_like(parameter))
+    return cascade
+
+
+def difference(got: list[Tensor], expected: list[Tensor]) -> float:
+    """‖got - expected‖ / ‖expected‖ over all tensors, the largest of both lists' halves being θ's and φ's alike."""
+    above = sum(float((a.double() - b.double()).square().sum()) for a, b in zip(got, expected, strict=True))
+    below = sum(float(b.double().square().sum()) for b in expected)
+    return (above / below) ** 0.5

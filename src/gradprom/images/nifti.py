@@ -1,0 +1,214 @@
+"""NIfTI volumes, slice by slice; the header is written back bit by bit."""
+
+from __future__ import annotations
+
+import gzip
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gradprom._files import atomic_path
+from gradprom.images._intensities import Intensities
+from gradprom.images.frames import Frames, NoImageError, check_size, reading, writing
+from gradprom.images.image import Pixels, UnreadableError
+from gradprom.images.raster import MAX_PIXELS
+
+SUFFIXES = (".nii", ".nii.gz")
+_LABEL = 1002  # NIFTI_INTENT_LABEL
+_MAX_HEADER = 64 * 2**20  # bytes: a vox_offset can claim any number
+_EXACT = 2**53  # up to which float64 holds every whole number
+
+
+@dataclass(frozen=True)
+class _Volume:
+    """A file's header, with its extensions, as it lies there, and its values.
+
+    Attributes:
+        head: all bytes in front of the values.
+        values: as stored, of the header's shape and byte order.
+        spacing: along each axis.
+        slope: values mean ``slope * stored + shift``.
+        shift: see ``slope``.
+    """
+
+    head: bytes
+    values: NDArray[Any]
+    spacing: tuple[float, ...]
+    slope: float
+    shift: float
+
+
+def is_nifti(path: Path) -> bool:
+    """Tell by its name whether a file is a NIfTI volume.
+
+    Example:
+        >>> is_nifti(Path("T1.NII.gz")), is_nifti(Path("notes.gz"))
+        (True, False)
+    """
+    return path.name.lower().endswith(SUFFIXES)
+
+
+def open_nifti(
+    path: str | Path,
+    *,
+    window: tuple[float, float] | None = None,
+    max_pixels: int = MAX_PIXELS,
+    option: str = "--max-pixels",
+) -> Frames:
+    """Read a NIfTI file of 2, 3 or more dimensions.
+
+    A volume is enhanced slice by slice across one axis: one that is a single voxel long, else the one with the coarsest
+    spacing, else (and where several are the coarsest) the last of the three. Of the two others the first is the width
+    and the second the height; nothing is turned. Further dimensions (time, echoes) are enhanced volume by volume.
+
+    Values are mapped to [0, 1] from the least to the greatest of the whole file, unsigned values of 8 bits from 0 to
+    255. The change the enhancer makes is mapped back by the same rule and added to the stored values, whose type, slope
+    and intercept stay. Header, affines and extensions are written back as they are.
+
+    Args:
+        path: ends in .nii or .nii.gz, NIfTI-1 or NIfTI-2.
+        window: the two values that become 0 and 1 instead, scaled as the header says; values beyond are not cut off.
+        max_pixels: files with more voxels are refused before any is read.
+        option: what the user is told to raise then.
+
+    Raises:
+        NoImageError: a map of labels, by its header.
+        UserError: no NIfTI, cut short, too large, complex or coloured values, or values that are not finite.
+    """
+    path = Path(path)
+    with reading(path, "NIfTI"):
+        volume = _read(path, max_pixels, option)
+        intensities = _intensities(volume, window)
+        planes = _planes(volume.values, slice_axis(volume.values.shape, volume.spacing))
+        indices = list(np.ndindex(planes.shape[:-2]))
+
+    def read(index: int) -> Pixels:
+        return intensities.to_unit(planes[indices[index]])[..., np.newaxis]
+
+    def write(target: Path, frames: Iterable[Pixels]) -> None:
+        result = np.empty_like(volume.values, order="F")
+        written = _planes(result, slice_axis(result.shape, volume.spacing))
+        kind = result.dtype
+        limits = (float(np.iinfo(kind).min), float(np.iinfo(kind).max)) if kind.kind in "iu" else (-np.inf, np.inf)
+        for index, enhanced in zip(indices, frames, strict=True):
+            written[index] = intensities.changed(planes[index], enhanced[..., 0], *limits)
+        with writing(target), atomic_path(target) as temporary, _create(temporary) as file:
+            file.write(volume.head)
+            file.write(result.T.data)
+
+    return Frames("nifti", len(indices), read, write)
+
+
+def slice_axis(shape: tuple[int, ...], spacing: tuple[float, ...]) -> int | None:
+    """Tell across which axis a volume is cut into slices; None for an image of two dimensions.
+
+    Args:
+        shape: of two dimensions or more; only the first three are looked at.
+        spacing: between voxels, along each axis.
+
+    Example:
+        >>> slice_axis((512, 40, 512), (0.5, 3.0, 0.5)), slice_axis((64, 64, 64), (1.0, 1.0, 1.0))
+        (1, 2)
+    """
+    if len(shape) < 3:
+        return None
+    single = [axis for axis in range(3) if shape[axis] == 1]
+    if single:
+        return single[-1]
+    coarsest = max(spacing[:3])
+    # spacings that were meant to be equal differ in their last digits
+    return max(axis for axis in range(3) if spacing[axis] >= 0.999 * coarsest)
+
+
+def _planes(values: NDArray[Any], axis: int | None) -> NDArray[Any]:
+    """Give a view of the values as (..., height, width)."""
+    if axis is None:
+        return values.T
+    width, height = (other for other in range(3) if other != axis)
+    return values.transpose(*range(values.ndim - 1, 2, -1), axis, height, width)
+
+
+def _intensities(volume: _Volume, window: tuple[float, float] | None) -> Intensities:
+    if window is not None:
+        black, white = ((end - volume.shift) / volume.slope for end in window)
+    elif volume.values.dtype == np.uint8:
+        black, white = 0.0, 255.0
+    else:
+        black, white = float(volume.values.min()), float(volume.values.max())
+        if volume.slope < 0:
+            black, white = white, black
+    return Intensities(black, white)
+
+
+def _read(path: Path, max_pixels: int, option: str) -> _Volume:
+    from nibabel.nifti1 import Nifti1Header
+    from nibabel.nifti2 import Nifti2Header
+
+    with _open(path) as file:
+        start = file.read(4)
+        version = next((n for n in (348, 540) for order in ("little", "big") if start == n.to_bytes(4, order)), None)
+        if version is None:
+            raise UnreadableError("expected a NIfTI file, found another kind of file; check the name")
+        block = start + file.read(version - 4)
+        # nibabel's own checks would mend what they can, and print what they mended
+        header: Any = (Nifti1Header if version == 348 else Nifti2Header)(block, check=False)
+        offset = float(header["vox_offset"])
+        if header["magic"].item()[:3] not in (b"n+1", b"n+2") or not version + 4 <= offset <= _MAX_HEADER:
+            raise UnreadableError("expected a NIfTI file that holds its own voxels, found something else; convert it")
+        shape = tuple(int(length) for length in header.get_data_shape())
+        if len(shape) < 2:
+            raise UnreadableError(f"expected 2 dimensions or more, found {len(shape)}; convert it")
+        check_size(shape, max_pixels, option)
+        kind = header.get_data_dtype()
+        if kind.kind not in "uif" or kind.itemsize > 8:
+            raise UnreadableError(
+                f"expected one real number of up to 64 bits a voxel, found {header.get_value_label('datatype')}; "
+                "convert it"
+            )
+        if int(header["intent_code"]) == _LABEL:
+            raise NoImageError(path, "a map of labels")
+        head = block + file.read(int(offset) - version)
+        data = file.read(int(np.prod(shape)) * kind.itemsize)
+        file.read(1)  # lets gzip find out whether what it gave was right
+    values = np.frombuffer(data, kind).reshape(shape, order="F")
+    if kind.kind == "f" and not np.isfinite(values).all():
+        count = values.size - int(np.isfinite(values).sum())
+        raise UnreadableError(
+            f"expected finite values, found {count} that are NaN or infinite; replace them first, for example by 0"
+        )
+    if kind.itemsize == 8 and kind.kind in "iu" and (values.max() > _EXACT or values.min() < -_EXACT):
+        raise UnreadableError("expected whole numbers up to 2⁵³, found greater ones; convert it to floating point")
+    slope, shift = float(header["scl_slope"]), float(header["scl_inter"])
+    if slope == 0 or not np.isfinite([slope, shift]).all():
+        slope, shift = 1.0, 0.0
+    spacing = tuple(float(length) for length in np.nan_to_num(np.abs(header.get_zooms())))
+    return _Volume(head, values, spacing, slope, shift)
+
+
+@contextmanager
+def _open(path: Path) -> Iterator[IO[bytes] | gzip.GzipFile]:
+    if path.name.lower().endswith(".gz"):
+        try:
+            with gzip.open(path, "rb") as file:
+                yield file
+        except gzip.BadGzipFile as error:
+            raise UnreadableError("expected a gzip file, found one that is corrupt or another kind") from error
+    else:
+        with path.open("rb") as plain:
+            yield plain
+
+
+@contextmanager
+def _create(path: Path) -> Iterator[IO[bytes] | gzip.GzipFile]:
+    with path.open("wb") as plain:
+        if not path.name.lower().endswith(".gz"):
+            yield plain
+            return
+        # neither its name, which is a temporary one, nor the time: the same volume is the same file
+        with gzip.GzipFile(filename="", mode="wb", compresslevel=5, fileobj=plain, mtime=0) as file:
+            yield file

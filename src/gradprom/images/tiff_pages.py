@@ -1,0 +1,146 @@
+"""TIFF files of several images: pages one after the other, each with what must be kept of it."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from gradprom._files import atomic_path
+from gradprom.images import _tiff
+from gradprom.images.frames import Frames, PlainWriter, check_size, reading, writing
+from gradprom.images.image import Image, Pixels, UnreadableError
+from gradprom.images.raster import MAX_PIXELS
+
+_CLASSIC = 2**32 - 2**25  # bytes: beyond, offsets of 32 bits do not reach
+
+
+def has_pages(path: str | Path) -> bool:
+    """Tell whether a file is a TIFF of more than one image, or promises more; False where it cannot be read.
+
+    Example:
+        >>> has_pages("/nowhere.tif")
+        False
+    """
+    import tifffile
+
+    path = Path(path)
+    try:
+        with path.open("rb") as file:
+            if not file.read(4).startswith(_tiff.SIGNATURES):
+                return False
+        with tifffile.TiffFile(path) as tiff:
+            return _count(tiff) > 1 or not _is_last(tiff.pages[-1])
+    except Exception:  # tifffile raises whatever broken files make it raise; who reads the file says what is wrong
+        return False
+
+
+def open_pages(path: str | Path, *, max_pixels: int = MAX_PIXELS, option: str = "--max-pixels") -> Frames:
+    """Read a TIFF of several pages, each 1, 8 or 16 bits, grey, colour or palette; or an ImageJ stack of one page.
+
+    Compression (deflate where it was lossy), tiles, resolution, orientation, colour profile, opacity and texts of each
+    page are kept. So is OME's description, which stands in the first: it names as many pages of the same size.
+
+    Args:
+        path: the file; it must stay until the frames are written.
+        max_pixels: files with more, in all pages, are refused before any pixel is decoded.
+        option: what the user is told to raise then.
+
+    Raises:
+        UserError: broken, too large, or of an unsupported kind.
+    """
+    import tifffile
+
+    path = Path(path)
+    with reading(path, "TIFF"), tifffile.TiffFile(path) as tiff:
+        count = _count(tiff)
+        pages = list(tiff.pages)
+        if not _is_last(pages[-1]):
+            raise UnreadableError("expected a whole TIFF file, found one that is cut short; copy it again")
+        check_size(
+            (count, max(page.imagelength for page in pages), max(page.imagewidth for page in pages)), max_pixels, option
+        )
+        for number, page in enumerate(pages, 1):
+            _check(page, number)
+        stack = _imagej_stack(tiff, count) if tiff.is_imagej else None
+        big = tiff.is_bigtiff or sum(page.nbytes for page in pages) * count // len(pages) > _CLASSIC
+
+    @functools.lru_cache(maxsize=1)  # each is read, and then written with what it had
+    def page_of(index: int) -> tuple[Image, dict[str, Any]]:
+        with reading(path, "TIFF"), tifffile.TiffFile(path) as tiff:
+            page = tiff.pages[0 if stack is not None else index]
+            pixels, alpha = _tiff.split(_samples(page) if stack is None else stack[index], page)
+            image = replace(_tiff.describe(page), pixels=pixels, alpha=alpha)
+            tile = (page.tilelength, page.tilewidth) if page.is_tiled else None
+            return image, {"tile": tile, "subfiletype": page.subfiletype}
+
+    def write(target: Path, frames: Iterable[Pixels]) -> None:
+        with (
+            writing(target),
+            atomic_path(target) as temporary,
+            PlainWriter(temporary) as file,
+            tifffile.TiffWriter(file, bigtiff=big) as writer,
+        ):
+            if stack is not None:
+                # ImageJ looks for all images behind the first, without gaps
+                image, options = page_of(0)
+                writer.write(_squeezed(np.stack(list(frames))), **_tiff.options(image), **options)
+                return
+            for index, enhanced in enumerate(frames):
+                image, options = page_of(index)
+                alpha = [] if image.alpha is None else [image.alpha[..., None]]
+                samples = _squeezed(np.concatenate([enhanced, *alpha], axis=2))
+                writer.write(samples, contiguous=False, **_tiff.options(image), **options)
+
+    return Frames("tiff", count, lambda index: page_of(index)[0].pixels, write)
+
+
+def _count(tiff: Any) -> int:
+    count = len(tiff.pages)
+    if count == 1 and tiff.is_imagej:
+        return max(1, int((tiff.imagej_metadata or {}).get("images", 1)))
+    return count
+
+
+def _is_last(page: Any) -> bool:
+    """Tell whether a page says that none follows it; tifffile leaves out pages that lie beyond the end of the file."""
+    file = page.parent.filehandle
+    order: Literal["little", "big"] = "little" if page.parent.byteorder == "<" else "big"
+    count, entry, offset = (8, 20, 8) if page.parent.is_bigtiff else (2, 12, 4)
+    file.seek(page.offset)
+    file.seek(page.offset + count + entry * int.from_bytes(file.read(count), order))
+    return int.from_bytes(file.read(offset), order) == 0
+
+
+def _check(page: Any, number: int) -> None:
+    try:
+        _tiff.check_page(page)
+    except UnreadableError as error:
+        raise UnreadableError(f"page {number}: {error}") from error
+    if page.imagedepth > 1 or page.subifds:
+        what = "one of several layers" if page.imagedepth > 1 else "one with smaller copies of it (a pyramid)"
+        raise UnreadableError(f"page {number}: expected a plain image, found {what}; save it as plain pages")
+
+
+def _samples(page: Any) -> Pixels:
+    """Give a page as (height, width, samples)."""
+    planes = page.asarray(squeeze=False)[:, 0]
+    return planes[0] if planes.shape[0] == 1 else np.moveaxis(planes[..., 0], 0, -1)
+
+
+def _squeezed(samples: Pixels) -> Pixels:
+    return samples[..., 0] if samples.shape[-1] == 1 else samples
+
+
+def _imagej_stack(tiff: Any, count: int) -> Pixels:
+    """Give all images of an ImageJ stack, which can have one page alone: (count, height, width, samples)."""
+    page = tiff.pages[0]
+    end = page.dataoffsets[0] + count * page.nbytes
+    if int(page.compression) != 1 or end > tiff.filehandle.size:
+        raise UnreadableError("expected a whole TIFF file, found one that is cut short; copy it again")
+    values: Pixels = tiff.series[0].asarray().reshape(count, page.imagelength, page.imagewidth, page.samplesperpixel)
+    return values
