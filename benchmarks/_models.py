@@ -82,8 +82,13 @@ def build(enhancer: str, recognizers: list[str], size: int, batch: int, bf16: bo
     return cascade
 
 
-def difference(got: list[Tensor], expected: list[Tensor]) -> float:
-    """‖got - expected‖ / ‖expected‖ over all tensors, the largest of both lists' halves being θ's and φ's alike."""
+def difference(c: Cascade, got: list[Tensor], expected: list[Tensor]) -> float:
+    """‖got - expected‖ / ‖expected‖ over θ or over φ, whichever is larger."""
+    halves = slice(len(c.theta)), slice(len(c.theta), None)
+    return max(_difference(got[half], expected[half]) for half in halves)
+
+
+def _difference(got: list[Tensor], expected: list[Tensor]) -> float:
     above = sum(float((a.double() - b.double()).square().sum()) for a, b in zip(got, expected, strict=True))
     below = sum(float(b.double().square().sum()) for b in expected)
     return (above / below) ** 0.5

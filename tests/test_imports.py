@@ -34,7 +34,8 @@ print(json.dumps([sorted(promotion), sorted(set(sys.modules) - before)]))
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     promotion, all_three = json.loads(done.stdout)
-    assert promotion == ["gradprom", "gradprom._gates", "gradprom._gradients", "gradprom.promotion"]
+    parts = ["_gates", "_gradients", "_passes", "_rule", "promotion"]
+    assert promotion == ["gradprom", *(f"gradprom.{part}" for part in parts)]
     assert {name.split(".")[0] for name in all_three} == {"gradprom"}
 
 

@@ -84,7 +84,7 @@ def _parser() -> argparse.ArgumentParser:
 
     enhance = command("enhance", "enhance images with a trained run", "gradprom enhance runs/isic noisy/ -o enhanced/")
     enhance.add_argument("model", type=Path, help="run folder")
-    enhance.add_argument("inputs", type=Path, nargs="+", help="PNG, JPEG or TIFF files, or folders of them")
+    enhance.add_argument("inputs", type=Path, nargs="+", help="PNG, JPEG, TIFF, DICOM or NIfTI files, or folders")
     enhance.add_argument("-o", "--output", type=Path, required=True, help="folder for images of the same names")
     enhance.add_argument(
         "--channels",
@@ -92,8 +92,18 @@ def _parser() -> argparse.ArgumentParser:
         default="match",
         help="each: an image that is colour where the model is grey, or the reverse, is done channel by channel",
     )
-    enhance.add_argument("--tile", type=_positive, default=512, help="side of a tile in pixels (default: 512)")
-    enhance.add_argument("--overlap", type=int, default=32, help="pixels that tiles share (default: 32)")
+    enhance.add_argument("--tile", type=_positive, default=1024, help="side of a tile in pixels (default: 1024)")
+    enhance.add_argument("--overlap", type=int, help="pixels that tiles share (default: as many as the model needs)")
+    enhance.add_argument(
+        "--window",
+        type=float,
+        nargs=2,
+        metavar=("LOW", "HIGH"),
+        help="grey DICOM and NIfTI: values (HU) seen as black and white (default: each file's own)",
+    )
+    enhance.add_argument(
+        "--deidentify", action="store_true", help="DICOM alone: take out what identifies the patient (file names stay)"
+    )
     enhance.add_argument(
         "--max-pixels", type=_positive, default=100_000_000, help="refuse larger (default: 100 million)"
     )
@@ -196,10 +206,14 @@ def _enhance(options: argparse.Namespace) -> int:
         tile=options.tile,
         overlap=options.overlap,
         max_pixels=options.max_pixels,
+        window=None if options.window is None else tuple(options.window),
+        deidentify=options.deidentify,
         overwrite=options.overwrite,
         skip_existing=options.skip_existing,
     )
     print(f"{len(done.written)} enhanced, {done.existing} existed already, {done.passed_over} other files passed over")
+    for path, what in done.no_images:
+        print(f"passed over: {path} holds {what}")
     return 0
 
 

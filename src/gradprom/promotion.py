@@ -25,6 +25,8 @@ ball of radius ρ ‖G‖ around G, which is seen from the origin under the half
 two models meet, as g = ∂L_IP/∂y and a = ∂L_VR/∂y of the enhancer's output y = f(θ). With J = ∂y/∂θ the gradients over θ
 are G = Jᵀg and A = Jᵀa, so one pass carries g + p on to u = Jᵀ(g + p). But ⟨G, A⟩ = gᵀ(J Jᵀ)a is another product than
 ⟨g, a⟩: the gate may decide otherwise, and then neither the guarantee nor the cone holds over θ, only at the interface.
+Under autocast the one pass also rounds g + p, and in bf16 a p a hundred times smaller than g drowns in that, as it does
+in any joint training by one backward pass; the exact rule carries G and A by themselves and loses nothing.
 """
 
 from __future__ import annotations

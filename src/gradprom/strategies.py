@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from gradprom._gates import GateName
 from gradprom._resize import resized
 from gradprom.objectives import ConsistencyLoss, EnhancementLoss, consistency_loss, enhancement_loss, recognition_loss
-from gradprom.promotion import Combine, GradientPromotion, Step
+from gradprom.promotion import Combine, GateAt, GatePer, GradientPromotion, Step
 
 Truths = Mapping[str, Tensor]
 Supervision = Literal["supervised", "unsupervised"]
@@ -125,8 +125,9 @@ class CascadeStep:
         target: of the unsupervised setting: ``reference``, a frozen copy of the recognizers as they are now, in eval
             mode; or ``live``, the recognizers themselves, which is Eq. 3 to the letter. A live target can be met by a
             recognizer that says the same of every image, and then teaches nothing.
-        weight, gate, combine, max_ratio, reduce, scaler: as in :class:`gradprom.promotion.GradientPromotion`; the gate
-            is gradprom's alone, the cone may be laid around the others too.
+        weight, gate, combine, max_ratio, gate_at, gate_per, reduce, scaler: as in
+            :class:`gradprom.promotion.GradientPromotion`; the gate is gradprom's alone, the cone may be laid around the
+            others too.
         enhancement, consistency: kinds of losses.
         autocast: context for the forward passes.
     """
@@ -143,6 +144,8 @@ class CascadeStep:
         gate: GateName = "hard",
         combine: Combine = "each",
         max_ratio: float | None = None,
+        gate_at: GateAt = "parameters",
+        gate_per: GatePer = "batch",
         enhancement: EnhancementLoss = "mse",
         consistency: ConsistencyLoss = "kl",
         autocast: Callable[[], AbstractContextManager[object]] = nullcontext,
@@ -169,6 +172,8 @@ class CascadeStep:
             gate=gate if what.judged else "always",
             combine=combine,
             max_ratio=max_ratio,
+            gate_at=gate_at,
+            gate_per=gate_per,
             reduce=reduce,
             scaler=scaler,
         )

@@ -77,6 +77,7 @@ def encode(image: Image, file: BinaryIO) -> None:
     import imagecodecs
 
     samples = image.pixels if image.alpha is None else np.concatenate([image.pixels, image.alpha[..., None]], axis=2)
+    samples = samples[..., 0] if samples.shape[2] == 1 else samples  # the strides of an axis of 1 may be anything
     data = bytes(imagecodecs.png_encode(np.ascontiguousarray(samples)))
     header_end = len(SIGNATURE) + 12 + 13
     file.write(data[:header_end])

@@ -19,6 +19,7 @@ from gradprom.images import MAX_PIXELS, SUFFIXES, dicom, nifti, read_image, tiff
 from gradprom.images.frames import Frames, NoImageError
 from gradprom.images.image import Format
 from gradprom.inference.model import Channels, Model
+from gradprom.inference.strips import enhance_by_strips, is_for_strips
 from gradprom.inference.tiles import spans
 
 # After these, no other file can be written either
@@ -74,8 +75,8 @@ def enhance_files(
     output: str | Path,
     *,
     channels: Channels = "match",
-    tile: int = 512,
-    overlap: int = 32,
+    tile: int = 1024,
+    overlap: int | None = None,
     max_pixels: int = MAX_PIXELS,
     window: tuple[float, float] | None = None,
     deidentify: bool = False,
@@ -122,7 +123,7 @@ def enhance_files(
         ['a.png']
     """
     output = Path(output)
-    spans(1, tile, overlap)  # refuses sizes that fit no image
+    spans(1, tile, overlap or 0)  # refuses sizes that fit no image
     if window is not None and not window[0] < window[1]:  # also refuses nan
         raise UserError(f"window {window[0]:g} {window[1]:g}: expected two rising numbers; give the lower one first")
     derivation = dicom.Derivation(model.name, deidentify=deidentify)
@@ -135,7 +136,18 @@ def enhance_files(
         frames = _open_frames(source, derivation, window, max_pixels)
         if deidentify and (frames is None or frames.format != "dicom"):
             raise UserError(f"{source}: expected DICOM alone with --deidentify, found another format; leave it out")
-        if frames is None:
+        if frames is None and is_for_strips(source, target, max_pixels):
+            enhance_by_strips(
+                model,
+                source,
+                target,
+                channels=channels,
+                tile=tile,
+                overlap=model.needed_overlap(tile) if overlap is None else overlap,
+                max_pixels=max_pixels,
+                on_tile=on_tile,
+            )
+        elif frames is None:
             image = read_image(source, max_pixels)
             _check_suffix(source, image.format)
             enhanced = model.enhance_image(image, channels=channels, tile=tile, overlap=overlap, on_tile=on_tile)

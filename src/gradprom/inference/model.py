@@ -11,7 +11,8 @@ import torch
 from gradprom.errors import UserError
 from gradprom.images.frames import Frames
 from gradprom.images.image import Image
-from gradprom.inference.tiles import enhance_tiles
+from gradprom.inference.reach import needed_overlap
+from gradprom.inference.tiles import ALIGNMENT, Precision, enhance_tiles
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -45,6 +46,7 @@ class Model:
         scale: int = 1,
         name: str = "enhancer",
         device: str | torch.device = "cpu",
+        precision: Precision = "auto",
     ) -> None:
         if channels not in _NAMES:
             raise ValueError(f"channels: expected 1 or 3, found {channels}")
@@ -53,14 +55,16 @@ class Model:
         self.scale = scale
         self.name = name
         self.device = device
+        self.precision = precision
+        self._needed_overlap: int | None = None
 
     def enhance(
         self,
         array: NDArray[Any],
         *,
         channels: Channels = "match",
-        tile: int = 512,
-        overlap: int = 32,
+        tile: int = 1024,
+        overlap: int | None = None,
         on_tile: Callable[[int, int], None] | None = None,
     ) -> NDArray[Any]:
         """Enhance an array.
@@ -106,8 +110,8 @@ class Model:
         image: Image,
         *,
         channels: Channels = "match",
-        tile: int = 512,
-        overlap: int = 32,
+        tile: int = 1024,
+        overlap: int | None = None,
         on_tile: Callable[[int, int], None] | None = None,
     ) -> Image:
         """Enhance what was read from a file: as ``enhance``; alpha and all that is kept pass through.
@@ -123,8 +127,8 @@ class Model:
         frames: Frames,
         *,
         channels: Channels = "match",
-        tile: int = 512,
-        overlap: int = 32,
+        tile: int = 1024,
+        overlap: int | None = None,
         on_tile: Callable[[int, int], None] | None = None,
     ) -> Iterator[NDArray[Any]]:
         """Enhance the images of a file one by one, as ``enhance_image``, for ``frames.write``.
@@ -145,6 +149,12 @@ class Model:
 
             yield self._enhance_pixels(frames.read(index), channels, tile, overlap, on_tile_of_all)
 
+    def needed_overlap(self, tile: int) -> int:
+        """How much tiles must share for no seam to show, measured once; at most half of a tile."""
+        if self._needed_overlap is None:
+            self._needed_overlap = needed_overlap(self.enhancer, self.channels, scale=self.scale, device=self.device)
+        return min(self._needed_overlap, tile // 2 // ALIGNMENT * ALIGNMENT)
+
     def enlarge(self, alpha: NDArray[Any]) -> NDArray[Any]:
         """Bring an alpha channel (H, W) to the size of the enhanced image, bilinearly; the same if ``scale`` is 1."""
         if self.scale == 1:
@@ -158,7 +168,7 @@ class Model:
         pixels: NDArray[Any],
         channels: Channels,
         tile: int,
-        overlap: int,
+        overlap: int | None,
         on_tile: Callable[[int, int], None] | None,
     ) -> NDArray[Any]:
         given = pixels.shape[2]
@@ -174,6 +184,8 @@ class Model:
             enhancer = _Replicated(enhancer)
         elif given == 3 and self.channels == 1:
             enhancer = _ChannelByChannel(enhancer)
+        if overlap is None:  # one tile has no seams
+            overlap = self.needed_overlap(tile) if max(pixels.shape[:2]) > tile else 0
         return enhance_tiles(
             enhancer,
             pixels,
@@ -181,6 +193,7 @@ class Model:
             tile=tile,
             overlap=overlap,
             device=self.device,
+            precision=self.precision,
             on_tile=on_tile,
         )
 

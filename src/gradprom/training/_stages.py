@@ -106,6 +106,8 @@ def build_stages(
             gate=config.promotion.gate,
             combine=config.promotion.combine,
             max_ratio=config.promotion.max_ratio,
+            gate_at=config.promotion.gate_at,
+            gate_per=config.promotion.gate_per,
             enhancement=training.enhancement_loss,
             consistency=training.consistency_loss,
             **common,

@@ -93,12 +93,17 @@ class PromotionConfig:
         combine: with two tasks: each is judged by itself, all must be aligned, or any one opens the gate.
         max_ratio: the cone: what is promoted is never longer than this times the enhancer's own gradient; null: no
             bound.
+        gate_at: parameters (the paper's rule), or interface: the gradients are compared at the enhancer's output, for
+            one backward pass less; an approximation.
+        gate_per: at the interface, one decision for the batch or for each sample.
     """
 
     weight: float = 1e-4
     gate: Literal["hard", "soft", "per_tensor", "projection", "always"] = "hard"
     combine: Literal["each", "any", "all"] = "each"
     max_ratio: float | None = None
+    gate_at: Literal["parameters", "interface"] = "parameters"
+    gate_per: Literal["batch", "sample"] = "batch"
 
 
 @dataclass

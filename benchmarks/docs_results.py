@@ -1,7 +1,7 @@
 """Put the tables of an experiment into docs: results.csv, the pictures, and results.md below its marker.
 
     gradprom experiment PLAN... -o DIR --data DATA      (again, until all is done)
-    python benchmarks/results.py DIR
+    python benchmarks/docs_results.py DIR
 
 What stands above the marker in docs/results.md is written by hand and left alone.
 """
@@ -12,7 +12,7 @@ import shutil
 import sys
 from pathlib import Path
 
-MARKER = "<!-- below: made by benchmarks/results.py -->"
+MARKER = "<!-- below: made by benchmarks/docs_results.py -->"
 DOCS = Path(__file__).parents[1] / "docs"
 
 
