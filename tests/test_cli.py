@@ -96,7 +96,7 @@ def test_a_run_from_training_to_the_page(options: Options, tmp_path: Path, capsy
     part = str(tmp_path / "part")
     assert cli.main(["evaluate", str(run), "--no-baselines", "--limit", "1", "-o", part]) == 0
     assert "PSNR" in capsys.readouterr().out
-    assert list(json.loads((tmp_path / "part" / "evaluation.json").read_text())["summary"]) == ["input", "enhanced"]
+    assert list(json.loads((tmp_path / "part" / "evaluation.json").read_text())["summary"]) == ["enhanced"]
     assert not (run / "evaluation.json").exists()
 
     noisy = tmp_path / "noisy"

@@ -201,7 +201,7 @@ def test_a_grid_s_own_base_and_scales_win(write: Write) -> None:
 scales:
   laptop: {training: {warmup: {steps: 7}, cascade: {steps: 8}}}
   paper: {training: {size: 64}}
-axes: {strategy: [joint]}
+axes: {strategy: [enhancer_only]}
 extra:
   - base: {training: {cascade: {steps: 9}}}
     axes: {strategy: [joint, frozen]}
@@ -210,7 +210,7 @@ extra:
     plan = read_plan(write(text))
     found = [(run.config.strategy, run.config.training) for run in expand(plan)]
     assert [(strategy, training.warmup.steps, training.cascade.steps) for strategy, training in found] == [
-        ("joint", 7, 8),
+        ("enhancer_only", 7, 8),
         ("joint", 7, 9),
         ("frozen", 7, 9),
         ("gradprom", 10, 8),
@@ -336,7 +336,9 @@ reader: {training: {pretrain: {steps: 600}}}
 
 
 def test_a_reader_s_own_seed(write: Write) -> None:
-    (run,) = expand(read_plan(write("reader: {training: {seed: 4}}")))
+    (run,) = expand(
+        read_plan(write("reader: {diagnosis: {encoder: vgg11}, segmentation: {encoder: vgg11}, training: {seed: 4}}"))
+    )
     assert run.reader is not None
     assert run.reader.config.training.seed == 4
 
@@ -399,15 +401,36 @@ def test_where_the_images_are(write: Write, tmp_path: Path) -> None:
 
 def test_a_run_of_two_plans_is_one(write: Write) -> None:
     one = expand(read_plan(write("axes: {seed: [0, 1]}\ntest_on: [brain_mr]", "one.yaml")))
-    two = expand(read_plan(write("axes: {seed: [1, 2]}\ntest_on: [camus]\nreader: {training: {size: 16}}", "two.yaml")))
+    two = expand(
+        read_plan(
+            write(
+                "axes: {seed: [1, 2]}\ntest_on: [camus]\nreader: {diagnosis: {encoder: vgg11}, segmentation: {encoder: vgg11}, training: {size: 16}}",
+                "two.yaml",
+            )
+        )
+    )
     runs = merged([one, two])
     assert axes_of(runs, "seed") == [(0,), (1,), (2,)]
     assert [run.plans for run in runs] == [("one",), ("one", "two"), ("two",)]
     assert [set(run.test_on) for run in runs] == [{"brain_mr"}, {"brain_mr", "camus"}, {"camus"}]
     assert [run.reader is None for run in runs] == [True, False, False]
-    three = expand(read_plan(write("reader: {training: {size: 24}}", "three.yaml")))
+    three = expand(
+        read_plan(
+            write(
+                "reader: {diagnosis: {encoder: vgg11}, segmentation: {encoder: vgg11}, training: {size: 24}}",
+                "three.yaml",
+            )
+        )
+    )
     assert len(merged([one, three])) == 2
-    four = expand(read_plan(write("reader: {training: {size: 40}}", "four.yaml")))
+    four = expand(
+        read_plan(
+            write(
+                "reader: {diagnosis: {encoder: vgg11}, segmentation: {encoder: vgg11}, training: {size: 40}}",
+                "four.yaml",
+            )
+        )
+    )
     with pytest.raises(UserError, match=r"^plans three and four have run isic2018\S+ judged by different readers"):
         merged([three, four])
 
