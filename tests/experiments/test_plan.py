@@ -38,6 +38,11 @@ base:
 Write = Callable[..., Path]
 
 
+def judged(training: str) -> str:
+    """A reader of another architecture than the base's recognizers."""
+    return f"reader: {{diagnosis: {{encoder: vgg11}}, segmentation: {{encoder: vgg11}}, training: {{{training}}}}}"
+
+
 @pytest.fixture
 def write(tmp_path: Path) -> Write:
     """Writes a plan file, with a base of its own unless told otherwise."""
@@ -336,9 +341,7 @@ reader: {training: {pretrain: {steps: 600}}}
 
 
 def test_a_reader_s_own_seed(write: Write) -> None:
-    (run,) = expand(
-        read_plan(write("reader: {diagnosis: {encoder: vgg11}, segmentation: {encoder: vgg11}, training: {seed: 4}}"))
-    )
+    (run,) = expand(read_plan(write(judged("seed: 4"))))
     assert run.reader is not None
     assert run.reader.config.training.seed == 4
 
@@ -404,7 +407,7 @@ def test_a_run_of_two_plans_is_one(write: Write) -> None:
     two = expand(
         read_plan(
             write(
-                "axes: {seed: [1, 2]}\ntest_on: [camus]\nreader: {diagnosis: {encoder: vgg11}, segmentation: {encoder: vgg11}, training: {size: 16}}",
+                "axes: {seed: [1, 2]}\ntest_on: [camus]\n" + judged("size: 16"),
                 "two.yaml",
             )
         )

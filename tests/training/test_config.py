@@ -30,6 +30,14 @@ WRONG: list[tuple[Config, str]] = [
     (Config(degradation="gaussian nan"), r"sigma nan"),
     (Config(degradation="gaussian inf"), r"sigma inf"),
     (Config(degradation="gaussian"), r"followed by sigma"),
+    (
+        Config(segmentation=SEGMENTATION, promotion=PromotionConfig(gate="per_tensor", gate_at="interface")),
+        r"per_tensor judges the enhancer's tensors: set promotion\.gate_at to parameters",
+    ),
+    (
+        Config(segmentation=SEGMENTATION, promotion=PromotionConfig(gate_per="sample")),
+        r"gate_per sample needs promotion\.gate_at interface",
+    ),
     (Config(degradation="fog 2"), r"degradation 'fog' is unknown"),
     (Config(degradation="downsample 4", training=TrainingConfig(size=98)), r"98 pixels.*multiple of 4"),
     (Config(training=TrainingConfig(batch_size=0)), r"training\.batch_size is 0"),
