@@ -122,7 +122,7 @@ def planes_of(groups: Sequence[Group]) -> dict[str, tuple[str, str, list[Point]]
         alone = [group for group in groups if group.axes["strategy"] == "enhancer_only" and alike(group, found[0])]
         measure = _MEASURES[str(_task(found[0]))]
         points = [point for group in (*alone, *found) if (point := _point(group, measure)) is not None]
-        what = f"{found[0].dataset} {level_of(axes['degradation'])} {axes['auxiliary']} {axes['supervision']}"
+        what = ", ".join((found[0].dataset, level_of(axes["degradation"]), axes["auxiliary"], axes["supervision"]))
         name = re.sub(r"[^\w.]+", "-", what)
         while name in planes:  # the same in another setting
             name += "-b"
