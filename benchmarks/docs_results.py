@@ -22,9 +22,12 @@ def main(directory: Path) -> None:
     parts = [f"## The paper's claims\n\n{(directory / 'claims.md').read_text(encoding='utf-8')}"]
     for path in sorted(tables.glob("*.md")):
         parts.append(path.read_text(encoding="utf-8").replace("### ", "## ", 1))
-        for picture in sorted(tables.glob(f"{path.stem}-*.png")):
-            shutil.copy(picture, DOCS / picture.name)
-            parts.append(f"![The trade-off between image quality and recognition]({picture.name})\n")
+    pictures = sorted(tables.glob("tradeoff-*.png"))
+    if pictures:
+        parts.append("## The trade-off between image quality and independent recognition\n")
+    for picture in pictures:
+        shutil.copy(picture, DOCS / picture.name)
+        parts.append(f"![{picture.stem}]({picture.name})\n")
     page = DOCS / "results.md"
     head = page.read_text(encoding="utf-8").partition(MARKER)[0]
     page.write_text("\n".join([f"{head}{MARKER}\n", *parts]), encoding="utf-8")
