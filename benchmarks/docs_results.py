@@ -20,8 +20,7 @@ def main(directory: Path) -> None:
     tables = directory / "tables"
     shutil.copy(directory / "results.csv", DOCS / "results.csv")
     parts = [f"## The paper's claims\n\n{(directory / 'claims.md').read_text(encoding='utf-8')}"]
-    for path in sorted(tables.glob("*.md")):
-        parts.append(path.read_text(encoding="utf-8").replace("### ", "## ", 1))
+    parts += [path.read_text(encoding="utf-8").replace("### ", "## ", 1) for path in sorted(tables.glob("*.md"))]
     pictures = sorted(tables.glob("tradeoff-*.png"))
     if pictures:
         parts.append("## The trade-off between image quality and independent recognition\n")
