@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from gradprom._files import atomic_path
+from gradprom._precision import has_bf16
 from gradprom._process import tune_malloc
 from gradprom._resize import resized
 from gradprom._versions import versions
@@ -208,16 +209,9 @@ def resolve_precision(precision: str, accelerator: str) -> str:
     """
     if precision != "auto":
         return precision
-    return "bf16-mixed" if _has_bf16(accelerator) else "32-true"
-
-
-def _has_bf16(accelerator: str) -> bool:
-    """Whether bfloat16 is faster than float32 here."""
-    if accelerator in ("auto", "cuda") and torch.cuda.is_available():
-        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    cpuinfo = Path("/proc/cpuinfo")
-    flags = cpuinfo.read_text() if cpuinfo.exists() else ""
-    return accelerator in ("auto", "cpu") and ("avx512_bf16" in flags or "amx_bf16" in flags)
+    if accelerator == "auto":
+        accelerator = "cuda" if torch.cuda.is_available() else "cpu"
+    return "bf16-mixed" if has_bf16(accelerator) else "32-true"
 
 
 def _record(config: Config, data: RunData, runtime: Runtime) -> RunRecord:
