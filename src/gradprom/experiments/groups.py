@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import functools
 import itertools
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -250,5 +251,10 @@ def _matrices(path: Path) -> dict[str, Tensor]:
 
 
 def _enhanced(path: Path) -> list[dict[str, str]]:
+    return _read_enhanced(path, path.stat().st_mtime_ns)
+
+
+@functools.lru_cache(maxsize=512)  # each group is compared with several, by several measures
+def _read_enhanced(path: Path, _changed: int) -> list[dict[str, str]]:
     with path.open(newline="", encoding="utf-8") as file:
         return [row for row in csv.DictReader(file) if row["method"] == "enhanced"]
