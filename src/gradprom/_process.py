@@ -1,9 +1,13 @@
-"""Settings of the whole process that cost nothing and help a lot."""
+"""What concerns the whole process: its memory, and Ctrl-C."""
 
 from __future__ import annotations
 
 import ctypes
 import platform
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 # from glibc's malloc.h
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4
@@ -26,3 +30,29 @@ def tune_malloc() -> bool:
         return False
     settings = {_M_MMAP_MAX: 0, _M_TRIM_THRESHOLD: 2**31 - 1, _M_TOP_PAD: 64 << 20}
     return all(libc.mallopt(name, value) for name, value in settings.items())
+
+
+@contextmanager
+def interruptible() -> Iterator[Callable[[], bool]]:
+    """Ctrl-C is noted, and asked for when it suits; a second one raises KeyboardInterrupt at once.
+
+    Example:
+        >>> with interruptible() as interrupted:
+        ...     interrupted()
+        False
+    """
+    came = False
+
+    def note(*_: object) -> None:
+        nonlocal came
+        came = True
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    if threading.current_thread() is not threading.main_thread():  # others get no signals
+        yield lambda: False
+        return
+    before = signal.signal(signal.SIGINT, note)
+    try:
+        yield lambda: came
+    finally:
+        signal.signal(signal.SIGINT, before)

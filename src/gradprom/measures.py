@@ -145,7 +145,7 @@ def balanced_accuracy(matrix: Tensor) -> float:
         >>> balanced_accuracy(torch.tensor([[90, 0, 0], [10, 0, 0], [0, 0, 0]]))
         0.5
     """
-    return _mean_where_occurring(matrix.diagonal(), matrix.sum(dim=1))
+    return float(_mean_where_occurring(matrix.diagonal(), matrix.sum(dim=1)))
 
 
 def majority_rate(matrix: Tensor) -> float:
@@ -170,15 +170,26 @@ def mean_iou(matrix: Tensor) -> float:
         >>> round(mean_iou(torch.tensor([[1, 1, 0], [0, 2, 0], [0, 0, 0]])), 4)  # (1/2 + 2/3) / 2
         0.5833
     """
-    intersection = matrix.diagonal()
-    return _mean_where_occurring(intersection, matrix.sum(dim=0) + matrix.sum(dim=1) - intersection)
+    return float(mean_ious(matrix))
+
+
+def mean_ious(matrices: Tensor) -> Tensor:
+    """:func:`mean_iou` of each of many confusion matrices (..., K, K), as float64 of shape (...).
+
+    Example:
+        >>> mean_ious(torch.tensor([[[1, 0], [0, 1]], [[1, 0], [1, 0]]])).tolist()
+        [1.0, 0.25]
+    """
+    intersection = matrices.diagonal(dim1=-2, dim2=-1)
+    return _mean_where_occurring(intersection, matrices.sum(dim=-2) + matrices.sum(dim=-1) - intersection)
 
 
 def _ratio(part: Tensor, whole: Tensor) -> float:
     return float(part) / float(whole) if whole > 0 else math.nan
 
 
-def _mean_where_occurring(parts: Tensor, wholes: Tensor) -> float:
+def _mean_where_occurring(parts: Tensor, wholes: Tensor) -> Tensor:
+    """Mean over the last axis of what has a whole; nan where nothing has."""
     occurring = wholes > 0
-    # mean() of nothing is nan
-    return float((parts[occurring].double() / wholes[occurring].double()).mean())
+    shares = torch.where(occurring, parts.double() / wholes.double().clamp(min=1), 0.0)
+    return shares.sum(dim=-1) / occurring.sum(dim=-1)

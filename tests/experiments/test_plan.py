@@ -25,7 +25,7 @@ from gradprom.experiments.plan import (
     with_seeds,
 )
 from gradprom.training.check import check
-from gradprom.training.config import Config, PromotionConfig, RecognizerConfig, parse, to_dict
+from gradprom.training.config import Config, DatasetConfig, PromotionConfig, RecognizerConfig, parse, to_dict
 
 BASE = """
 base:
@@ -367,6 +367,16 @@ def test_the_key_is_of_what_makes_the_result(write: Write) -> None:
     (a,) = expand(read_plan(write("axes: {degradation: challenging}")))
     (b,) = expand(read_plan(write("axes: {degradation: gaussian 0.30 + poisson 0.1 + blur 3 2.0}")))
     assert (a.key, a.axes) == (b.key, b.axes)
+
+
+def test_a_key_knows_what_a_file_with_a_split_says_and_not_where_it_lies(tmp_path: Path) -> None:
+    def keyed(path: Path, text: str) -> str:
+        path.write_text(text)
+        return run_key(Config(dataset=DatasetConfig(name="isic2018", root="x", split=str(path))))
+
+    first = keyed(tmp_path / "a.json", "one")
+    assert keyed(tmp_path / "b.json", "one") == first
+    assert keyed(tmp_path / "a.json", "another") != first
 
 
 def test_names_are_safe_for_files() -> None:

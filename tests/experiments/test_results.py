@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -117,6 +118,12 @@ def test_all_files_are_written_and_only_of_what_is_there(tmp_path: Path) -> None
     rows = read_results(tmp_path / RESULTS)
     assert [(row.method, row.psnr) for row in rows] == [(row.method, row.psnr) for row in results]
     assert rows == read_results(tmp_path / TABLES / "table2.csv")
+    # what was measured is taken away, and with it the plan's tables: of others that begin alike nothing
+    other = tmp_path / TABLES / "table2b.csv"
+    other.write_text("another plan's")
+    shutil.rmtree(tmp_path / RUNS)
+    write(tmp_path, [plan], "laptop", None)
+    assert list((tmp_path / TABLES).iterdir()) == [other]
 
 
 def test_differences_are_taken_between_runs_that_differ_in_nothing_else(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from gradprom.experiments.statistics import (
     paired_difference,
     verdict,
 )
-from gradprom.measures import accuracy, mean_iou
+from gradprom.measures import mean_ious
 
 
 def named(values) -> dict[str, float]:
@@ -120,7 +120,7 @@ def matrices(count: int, error: float, seed: int) -> torch.Tensor:
 
 def test_pooled_difference_has_the_interval_of_a_plain_bootstrap() -> None:
     a, b = matrices(40, 0.10, seed=0), matrices(40, 0.11, seed=1)
-    interval = bootstrap_difference(a, b, mean_iou)
+    interval = bootstrap_difference(a, b, mean_ious)
 
     def iou(stack: np.ndarray) -> float:
         (tn, fp), (fn, tp) = stack.sum(axis=0)
@@ -134,12 +134,16 @@ def test_pooled_difference_has_the_interval_of_a_plain_bootstrap() -> None:
     np.testing.assert_allclose((interval.low, interval.high), np.quantile(resampled, (0.025, 0.975)), atol=0.15 * width)
 
 
+def accuracies(matrices: torch.Tensor) -> torch.Tensor:
+    return matrices.diagonal(dim1=-2, dim2=-1).sum(-1) / matrices.sum(dim=(-2, -1))
+
+
 def test_accuracy_of_matrices_is_that_of_hits() -> None:
     random = np.random.default_rng(3)
     hits = {name: random.random(60) < share for name, share in (("a", 0.9), ("b", 0.6))}
     # of one image each: class 0, read as 0 or as 1
     stacks = [torch.tensor([[[int(hit), int(not hit)], [0, 0]] for hit in hits[name]]) for name in "ab"]
-    pooled, paired = bootstrap_difference(*stacks, accuracy), paired_difference(named(hits["a"]), named(hits["b"]))
+    pooled, paired = bootstrap_difference(*stacks, accuracies), paired_difference(named(hits["a"]), named(hits["b"]))
     assert pooled.mean == pytest.approx(paired.mean)
     # means of 60 whole numbers move in steps of 1/60
     np.testing.assert_allclose((pooled.low, pooled.high), (paired.low, paired.high), atol=1.5 / 60)
@@ -148,15 +152,15 @@ def test_accuracy_of_matrices_is_that_of_hits() -> None:
 
 def test_equal_and_empty_and_misshapen_matrices() -> None:
     a = matrices(8, 0.1, seed=0)
-    assert bootstrap_difference(a, a, mean_iou) == Interval(0.0, 0.0, 0.0, 8)
-    assert bootstrap_difference(a[:3], a[:3].flip(1), mean_iou).low is None
+    assert bootstrap_difference(a, a, mean_ious) == Interval(0.0, 0.0, 0.0, 8)
+    assert bootstrap_difference(a[:3], a[:3].flip(1), mean_ious).low is None
     with pytest.raises(ValueError, match="anything to measure"):
-        bootstrap_difference(torch.zeros_like(a), torch.zeros_like(a), mean_iou)
+        bootstrap_difference(torch.zeros_like(a), torch.zeros_like(a), mean_ious)
     for wrong in (a[:7], a[0], a[:, :1]):
         with pytest.raises(ValueError, match=r"\(n, K, K\)"):
-            bootstrap_difference(a, wrong, mean_iou)
+            bootstrap_difference(a, wrong, mean_ious)
     with pytest.raises(ValueError, match="no images"):
-        bootstrap_difference(a[:0], a[:0], mean_iou)
+        bootstrap_difference(a[:0], a[:0], mean_ious)
 
 
 def test_several_seeds_are_averaged_image_by_image_and_do_not_count_as_images() -> None:

@@ -16,8 +16,8 @@ import torch
 from torch import nn
 
 from gradprom import cli
+from gradprom._process import interruptible
 from gradprom.errors import UserError
-from gradprom.training import loop
 from gradprom.training.checkpoint import Checkpoint, read_checkpoint
 from gradprom.training.config import Config
 from gradprom.training.run import resume, train
@@ -136,7 +136,7 @@ def test_an_interrupt_waits_for_the_step_and_writes_a_checkpoint(
 def test_a_second_interrupt_does_not_wait() -> None:
     outside = signal.signal(signal.SIGINT, signal.default_int_handler)  # a process in the background may ignore it
     try:
-        with loop._interrupts() as interrupted:
+        with interruptible() as interrupted:
             assert not interrupted()
             signal.raise_signal(signal.SIGINT)
             assert interrupted()

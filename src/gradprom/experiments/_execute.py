@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import os
-import signal
-import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from gradprom._process import interruptible
 from gradprom.experiments._display import Display
 from gradprom.experiments._pool import Worker, listen
 from gradprom.experiments.records import position
@@ -36,7 +34,7 @@ class Failure:
 
 def execute(jobs: Sequence[Job], steps: Steps, display: Display, workers: int, work: Work) -> list[Failure]:
     """Have all the jobs done; see :func:`gradprom.experiments.engine.run_experiment`."""
-    with _interrupts() as interrupted:
+    with interruptible() as interrupted:
         return _Loop(jobs, steps, display, workers, work, interrupted).run()
 
 
@@ -47,26 +45,6 @@ def threads_for(workers: int) -> int:
         return int(given)
     processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, processors // workers)
-
-
-@contextmanager
-def _interrupts() -> Iterator[Callable[[], bool]]:
-    """Ctrl-C is noted, and asked for when it suits; a second one raises KeyboardInterrupt as ever."""
-    came = False
-
-    def note(*_: object) -> None:
-        nonlocal came
-        came = True
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-
-    if threading.current_thread() is not threading.main_thread():  # others get no signals
-        yield lambda: False
-        return
-    before = signal.signal(signal.SIGINT, note)
-    try:
-        yield lambda: came
-    finally:
-        signal.signal(signal.SIGINT, before)
 
 
 class _Loop:

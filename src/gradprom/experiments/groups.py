@@ -168,11 +168,11 @@ def compare(a: Group, b: Group, measure: str) -> Interval | None:
             return None
         import torch
 
-        from gradprom.measures import mean_iou
+        from gradprom.measures import mean_ious
 
         units = sorted(mine)
         first, second = (torch.stack([side[unit] for unit in units]) for side in (mine, others))
-        return bootstrap_difference(first, second, mean_iou)
+        return bootstrap_difference(first, second, mean_ious)
     left, right = a.values(measure), b.values(measure)
     return paired_difference(left, right) if left and right and left.keys() == right.keys() else None
 

@@ -178,9 +178,13 @@ def normalised(config: Config) -> Config:
 def run_key(config: Config) -> str:
     """SHA-256, as hexadecimal digits, of what makes the result of a normalised configuration.
 
-    Where the images lie is no part of it, save for a folder of one's own, which has no other name.
+    Where the images lie is no part of it, save for a folder of one's own, which has no other name. Of a file with a
+    split what it says counts, and not where it lies.
     """
     kept = differing(config)
+    split = Path(config.dataset.split or "random")
+    if split.is_file():
+        kept["dataset"]["split"] = hashlib.sha256(split.read_bytes()).hexdigest()
     for section, names in _NO_EFFECT.items():
         for name in names:
             kept.get(section, {}).pop(name, None)

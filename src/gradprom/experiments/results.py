@@ -52,7 +52,10 @@ def write(directory: str | Path, plans: Sequence[Plan], scale: str, data: Path |
     for plan in plans:
         groups = groups_of(plan, summarise(directory, expand(plan, scale, data)))
         results = results_of(plan, groups)
-        if not results:
+        if not results:  # what an earlier state of the folder had to tell
+            for stale in (directory / TABLES).glob(f"{plan.name}[.-]*"):
+                if stale.stem in (plan.name, f"{plan.name}-differences"):
+                    stale.unlink()
             continue
         tested += groups
         everything += results

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import math
-import signal
-import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, closing, contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager, closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,6 +15,7 @@ from rich.progress import Progress
 from torch import nn
 
 from gradprom._files import write_text
+from gradprom._process import interruptible
 from gradprom.errors import UserError
 from gradprom.promotion import Step
 from gradprom.training._progress import Meter
@@ -154,7 +153,7 @@ class Trainer:
             position.scaler = scaler.state_dict() if scaler is not None else {}
             self._save(held)
 
-        with _interrupts() as interrupted, closing(batches):
+        with interruptible() as interrupted, closing(batches):
             for degraded, clean, truths in batches:
                 torch.manual_seed(seed + position.step)  # for dropout and the like
                 rate = _learning_rate(stage.config, position.step)
@@ -226,26 +225,6 @@ class Trainer:
             self.position.models = {name: module.state_dict() for name, module in self.models.items()}
         self.position.log_sizes = self.logs.sizes()
         save_checkpoint(self.folder, self.position)
-
-
-@contextmanager
-def _interrupts() -> Iterator[Callable[[], bool]]:
-    """Ctrl-C waits for the end of the step, for only between two steps a run can be gone on with; a second does not."""
-    came = False
-
-    def note(*_: object) -> None:
-        nonlocal came
-        came = True
-        signal.signal(signal.SIGINT, before)
-
-    if threading.current_thread() is not threading.main_thread():  # others get no signals
-        yield lambda: False
-        return
-    before = signal.signal(signal.SIGINT, note)
-    try:
-        yield lambda: came
-    finally:
-        signal.signal(signal.SIGINT, before)
 
 
 def _learning_rate(config: StageConfig, step: int) -> float:
