@@ -2,7 +2,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint bench clean
+.PHONY: demo test lint bench docs clean
 
 demo: $(VENV)/.runs
 	$(BIN)/gradprom demo --overwrite
@@ -20,10 +20,17 @@ bench: $(VENV)/.tests
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/step_cost.py
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/alternatives.py
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/interface_gate.py
-	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/enhancement.py --write
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/enhancement.py
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/growth.py
+	$(BIN)/python benchmarks/training.py
+	$(BIN)/python benchmarks/startup.py
+
+docs: $(VENV)/.docs
+	$(BIN)/python -m sphinx -b html -q -E -W --keep-going -d build/docs docs site
+	@echo site/index.html
 
 clean:
-	rm -rf $(VENV) demo build dist
+	rm -rf $(VENV) demo build dist site
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
@@ -32,6 +39,10 @@ $(BIN)/python:
 $(VENV)/.runs: $(BIN)/python pyproject.toml
 	$(BIN)/python -m pip install --quiet --editable .
 	touch $@
+
+$(VENV)/.docs: $(BIN)/python pyproject.toml
+	$(BIN)/python -m pip install --quiet --editable ".[docs,monai]"
+	touch $@ $(VENV)/.runs
 
 $(VENV)/.tests: $(BIN)/python pyproject.toml
 	$(BIN)/python -m pip install --quiet --editable ".[dev]"

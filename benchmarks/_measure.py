@@ -1,8 +1,9 @@
-"""How the benchmarks measure: interleaved repeats in one process, ratios within a repeat, medians and their spread.
+"""How the benchmarks measure: interleaved repeats, ratios within a repeat, medians and their spread.
 
-A row of ``results.json`` has a ``name``, a ``ratio`` (of ours to what it is held against, a median over repeats), its
-``spread`` (half the distance between the quartiles), the ``goal`` (or null) and what was ``pinned``: threads, sizes,
-precision, versions, processor. Ratios of memory and counts need no repeats: their spread is 0.
+A row of ``results.json`` has a ``name``, a ``ratio`` (of ours to what it is held against, or what else its name says;
+a median over repeats), its ``spread`` (half the distance between the quartiles), the ``goal`` (or null) and what was
+``pinned``: threads, sizes, precision, versions, processor. Ratios of memory and counts need no repeats: their spread
+is 0. All scripts write their rows by :func:`write_rows`, to the file that ``--results`` names.
 """
 
 from __future__ import annotations
@@ -23,7 +24,10 @@ RESULTS = Path(__file__).parent / "results.json"
 
 @dataclass
 class Times:
-    """Seconds of each repeat, of the wall clock and of the processor (which other processes disturb less)."""
+    """Seconds of each repeat, of the wall clock and of the processor (which other processes disturb less).
+
+    The processor's include those of child processes that ended in it.
+    """
 
     wall: list[float] = field(default_factory=list)
     cpu: list[float] = field(default_factory=list)
@@ -40,6 +44,16 @@ class Ratio:
         return f"{self.median:.3f} ± {self.spread:.3f}"
 
 
+def rotated(names: list[str], turn: int) -> list[str]:
+    """Another one comes first each turn.
+
+    >>> rotated(["a", "b", "c"], 4)
+    ['b', 'c', 'a']
+    """
+    first = turn % len(names)
+    return names[first:] + names[:first]
+
+
 def interleaved(
     functions: Mapping[str, Callable[[], object]], repeats: int, prepare: Callable[[], object] = lambda: None
 ) -> dict[str, Times]:
@@ -48,19 +62,34 @@ def interleaved(
     ``prepare`` comes before every call and is not measured.
     """
     times = {name: Times() for name in functions}
-    names = list(functions)
     for repeat in range(-1, repeats):
-        first = repeat % len(names)
-        for name in names[first:] + names[:first]:
+        for name in rotated(list(functions), repeat):
             prepare()
             gc.collect()
-            wall, cpu = time.perf_counter(), time.process_time()
+            wall, cpu = time.perf_counter(), _processor_seconds()
             functions[name]()
-            wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+            wall, cpu = time.perf_counter() - wall, _processor_seconds() - cpu
             if repeat >= 0:
                 times[name].wall.append(wall)
                 times[name].cpu.append(cpu)
     return times
+
+
+def _processor_seconds() -> float:
+    children = os.times()
+    return time.process_time() + children.children_user + children.children_system
+
+
+def median_of(values: Sequence[float]) -> Ratio:
+    """Over repeats.
+
+    >>> print(median_of([1.0, 5.0, 2.0]))
+    2.000 ± 1.000
+    """
+    if len(values) == 1:
+        return Ratio(values[0], 0.0)
+    low, middle, high = statistics.quantiles(values, n=4, method="inclusive")
+    return Ratio(middle, (high - low) / 2)
 
 
 def ratio(above: Sequence[float], below: Sequence[float]) -> Ratio:
@@ -69,11 +98,16 @@ def ratio(above: Sequence[float], below: Sequence[float]) -> Ratio:
     >>> print(ratio([2.0, 4.0, 6.0], [1.0, 2.0, 2.0]))
     2.000 ± 0.250
     """
-    ratios = [a / b for a, b in zip(above, below, strict=True)]
-    if len(ratios) == 1:
-        return Ratio(ratios[0], 0.0)
-    low, middle, high = statistics.quantiles(ratios, n=4, method="inclusive")
-    return Ratio(middle, (high - low) / 2)
+    return median_of([a / b for a, b in zip(above, below, strict=True)])
+
+
+def excess(above: Sequence[float], below: Sequence[float]) -> Ratio:
+    """As :func:`ratio`, but by how much the first is above the second, in the unit of the series.
+
+    >>> print(excess([2.0, 4.0, 6.0], [1.0, 2.0, 2.0]))
+    2.000 ± 0.750
+    """
+    return median_of([a - b for a, b in zip(above, below, strict=True)])
 
 
 def peak_memory(function: Callable[[], object]) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
 
 import torch
@@ -10,7 +11,7 @@ from torch.nn.functional import mse_loss
 
 from gradprom.enhancers.srresnet import SRResNet
 from gradprom.enhancers.unet import EncoderUNet
-from gradprom.objectives import recognition_loss
+from gradprom.objectives import consistency_loss, recognition_loss
 from gradprom.recognizers.classifier import Classifier
 
 ENHANCERS = {
@@ -24,7 +25,10 @@ WEIGHT = 1e-2
 
 @dataclass
 class Cascade:
-    """An enhancer, its recognizers, and a batch; gradients are taken of all of them."""
+    """An enhancer, its recognizers, and a batch; gradients are taken of all of them.
+
+    With ``references``, frozen recognizers, the others learn to say of the enhanced image what these say of the clean.
+    """
 
     enhancer: nn.Module
     recognizers: nn.ModuleDict
@@ -32,6 +36,7 @@ class Cascade:
     clean: Tensor
     label: Tensor
     bf16: bool = False
+    references: nn.ModuleDict | None = None
 
     @property
     def theta(self) -> list[Tensor]:
@@ -52,7 +57,11 @@ class Cascade:
     def recognize(self, enhanced: Tensor) -> dict[str, Tensor]:
         with torch.autocast("cpu", torch.bfloat16, enabled=self.bf16):
             logits = {name: recognizer(enhanced) for name, recognizer in self.recognizers.items()}
-        return {name: recognition_loss(found, self.label) for name, found in logits.items()}
+            if self.references is None:
+                return {name: recognition_loss(found, self.label) for name, found in logits.items()}
+            with torch.no_grad():
+                targets = {name: reference(self.clean) for name, reference in self.references.items()}
+        return {name: consistency_loss(found, targets[name]) for name, found in logits.items()}
 
     def forget(self) -> None:
         """As ``zero_grad`` of an optimizer."""
@@ -63,7 +72,9 @@ class Cascade:
         return [p.grad.clone() for p in (*self.theta, *self.phi) if p.grad is not None]
 
 
-def build(enhancer: str, recognizers: list[str], size: int, batch: int, bf16: bool = False) -> Cascade:
+def build(
+    enhancer: str, recognizers: list[str], size: int, batch: int, bf16: bool = False, supervised: bool = True
+) -> Cascade:
     torch.manual_seed(0)
     models = {f"{i}": Classifier(1, 4, RECOGNIZERS[name]) for i, name in enumerate(recognizers)}
     clean = torch.rand(batch, 1, size, size)
@@ -79,6 +90,12 @@ def build(enhancer: str, recognizers: list[str], size: int, batch: int, bf16: bo
     with torch.no_grad():
         for parameter in cascade.enhancer.parameters():
             parameter.add_(0.01 * torch.randn_like(parameter))
+    if not supervised:
+        cascade.references = copy.deepcopy(cascade.recognizers).eval().requires_grad_(False)
+        with torch.no_grad():
+            # of equal weights the two say nearly the same, and there is hardly a gradient
+            for parameter in cascade.references.parameters():
+                parameter.mul_(1 + 0.1 * torch.randn_like(parameter))
     return cascade
 
 

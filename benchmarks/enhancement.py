@@ -4,16 +4,13 @@
     python benchmarks/enhancement.py --quick            the same on a small scale, to try the script
     python benchmarks/enhancement.py --default-malloc   without the allocator settings of the command line
 
-All take turns in one process, with one network, one tile and one overlap; a ratio is of two calls that follow one
-another, and its median and extremes over the turns are printed, by the clock and by processor time. Equality comes
-first: each output against the untiled one of float32, where the image is small enough for that. MONAI gets its image
-as a float tensor, ours includes all conversions; the folder includes reading and writing on both sides.
+All take turns in one process, with one network, one tile and one overlap. Equality comes first: each output against
+the untiled one of float32, where the image is small enough for that. MONAI gets its image as a float tensor, ours
+includes all conversions; the folder includes reading and writing on both sides.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
 import re
 import subprocess
 import sys
@@ -25,6 +22,7 @@ from statistics import median
 
 import numpy as np
 import torch
+from _measure import interleaved, options, pinned, ratio, row, write_rows
 
 from gradprom._precision import has_bf16
 from gradprom._process import tune_malloc
@@ -36,7 +34,6 @@ from gradprom.inference.strips import enhance_by_strips
 from gradprom.inference.tiles import enhance_tiles, spans
 
 Array = np.ndarray
-RESULTS = Path(__file__).parent / "results.json"
 SIGMA = 0.15
 
 
@@ -108,22 +105,25 @@ def naive(enhancer: torch.nn.Module, tile: int, overlap: int) -> Callable[[torch
     return run
 
 
-def ratios(calls: dict[str, Callable[[], object]], turns: int, pixels: int) -> dict[str, dict[str, list[float]]]:
-    """By name, clock and processor time of MONAI's call over that of each other."""
-    times: dict[str, list[tuple[float, float]]] = {name: [] for name in calls}
-    for _ in range(turns):
-        for name, call in calls.items():
-            clock, processor = time.perf_counter(), time.process_time()
-            call()
-            times[name].append((time.perf_counter() - clock, time.process_time() - processor))
-    found = {}
-    for name, own in times.items():
-        pairs = [(m[0] / o[0], m[1] / o[1]) for m, o in zip(times["monai"], own, strict=True)]
-        found[name] = {"clock": [pair[0] for pair in pairs], "processor": [pair[1] for pair in pairs]}
-        speed = pixels / 1e6 / median(clock for clock, _ in own)
-        texts = (f"{kind} {median(r):.2f} ({min(r):.2f} to {max(r):.2f})" for kind, r in found[name].items())
-        print(f"  {name:<14} {speed:7.2f} Mpx/s   against monai: {', '.join(texts)}", flush=True)
-    return found
+def measure(
+    name: str, calls: dict[str, Callable[[], object]], repeats: int, pixels: int, pins: dict[str, object]
+) -> list[dict[str, object]]:
+    """Rows of how many times as fast as MONAI's each other call is."""
+    times = interleaved(calls, repeats)
+    for what, own in times.items():
+        print(f"  {what:<14} {pixels / 1e6 / median(own.wall):7.2f} Mpx/s")
+    goals = {"ours, auto": ">= 1.5"}
+    return [
+        row(
+            f"enhancement, {name}: {what} / MONAI in float32, pixels a second, {clock}",
+            ratio(getattr(times["monai"], clock), getattr(own, clock)),
+            goals.get(what),
+            pins,
+        )
+        for clock in ("cpu", "wall")
+        for what, own in times.items()
+        if what != "monai"
+    ]
 
 
 def check(enhancer: torch.nn.Module, tile: int, overlap: int) -> dict[str, float]:
@@ -161,8 +161,8 @@ def check(enhancer: torch.nn.Module, tile: int, overlap: int) -> dict[str, float
 
 
 def folder(
-    enhancer: torch.nn.Module, count: int, turns: int, tile: int, overlap: int
-) -> dict[str, dict[str, list[float]]]:
+    enhancer: torch.nn.Module, count: int, repeats: int, tile: int, overlap: int, pins: dict[str, object]
+) -> list[dict[str, object]]:
     with tempfile.TemporaryDirectory() as name:
         paths = [Path(name) / f"{index}.png" for index in range(count)]
         for index, path in enumerate(paths):
@@ -186,11 +186,11 @@ def folder(
             "ours, float32": lambda: run_ours("float32"),
             "ours, auto": lambda: run_ours("auto"),
         }
-        return ratios(calls, turns, count * 256**2)
+        return measure("a folder of 256×256", calls, repeats, count * 256**2, pins)
 
 
-def huge(size: int, height: int, tile: int) -> None:
-    """Enhance a made-up TIFF in a process of its own, and print the peak of its resident memory."""
+def huge(size: int, height: int, tile: int) -> float:
+    """The peak of resident memory in GB of a process that enhances a made-up TIFF."""
     import tifffile
 
     with tempfile.TemporaryDirectory() as name:
@@ -200,51 +200,51 @@ def huge(size: int, height: int, tile: int) -> None:
         tiles = (part[:256, :256] for _ in range(rows))
         tifffile.imwrite(source, tiles, shape=(height, size), dtype=np.uint8, tile=(256, 256), compression="zlib")
         command = [sys.executable, __file__, "--one", str(source), str(Path(name) / "out.tif"), str(tile)]
-        print(subprocess.run(command, check=True, capture_output=True, text=True).stdout, end="")
+        done = subprocess.run(command, check=True, capture_output=True, text=True)
+    before, peak, seconds = map(float, done.stdout.split())
+    print(f"  of {peak:.2f} GB {before:.2f} were taken before the image was opened; {seconds:.0f} s")
+    return peak
 
 
 def one(source: str, target: str, tile: int) -> None:
     # VmHWM, not getrusage: that begins with the parent's
     def peak() -> float:
         found = re.search(r"VmHWM:\s+(\d+)", Path("/proc/self/status").read_text())
-        return int(found[1]) / 2**20 if found else float("nan")
+        return int(found[1]) * 1024 / 1e9 if found else float("nan")
 
     before, start = peak(), time.perf_counter()
     enhancer = ResidualUNet(1)
     enhance_by_strips(Model(enhancer, channels=1), source, target, tile=tile, overlap=96)
-    print(f"  peak {peak():.2f} GiB resident, of which {before:.2f} before; {time.perf_counter() - start:.0f} s")
+    print(before, peak(), time.perf_counter() - start)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true")
-    parser.add_argument("--default-malloc", action="store_true")
-    parser.add_argument("--turns", type=int, default=5)
-    parser.add_argument("--tile", type=int, default=512)
-    parser.add_argument("--skip-huge", action="store_true")
-    parser.add_argument("--write", action="store_true", help=f"put the rows into {RESULTS.name}")
-    parser.add_argument("--one", nargs=3, help=argparse.SUPPRESS)
-    options = parser.parse_args()
-    if options.one:
+    parser = options(__doc__, repeats=5)
+    parser.add_argument("--quick", action="store_true", help="smaller images, to try the script")
+    parser.add_argument("--default-malloc", action="store_true", help="without the command line's settings")
+    parser.add_argument("--tile", type=int, default=512, help="side of a tile in pixels")
+    parser.add_argument("--skip-huge", action="store_true", help="leave out the huge image")
+    parser.add_argument("--one", nargs=3, help="(what the script calls itself with for the huge image)")
+    arguments = parser.parse_args()
+    if arguments.one:
         tune_malloc()
-        return one(*options.one[:2], int(options.one[2]))
-    if not options.default_malloc:
+        return one(*arguments.one[:2], int(arguments.one[2]))
+    if not arguments.default_malloc:
         tune_malloc()
-    size, count, limit = (2000, 8, (20000, 2048)) if options.quick else (10000, 64, (20000, 20000))
+    torch.set_num_threads(arguments.threads)
+    size, count, limit = (2000, 8, (20000, 2048)) if arguments.quick else (10000, 64, (20000, 20000))
     enhancer = fitted(150)
     overlap = max(32, needed_overlap(enhancer, 1))
-    print(
-        f"tile {options.tile}, overlap {overlap} (measured), {torch.get_num_threads()} threads, bf16 {has_bf16('cpu')}"
-    )
-    check(enhancer, options.tile, overlap)
+    print(f"tile {arguments.tile}, overlap {overlap} (measured), {arguments.threads} threads, bf16 {has_bf16('cpu')}")
+    check(enhancer, arguments.tile, overlap)
 
     print(f"one image of {size}×{size}")
     pixels = noisy(scene(size))
     tensor = torch.from_numpy(pixels.astype(np.float32) / 255).permute(2, 0, 1)[None]
-    theirs, loop = monai(enhancer, options.tile, overlap), naive(enhancer, options.tile, overlap)
+    theirs, loop = monai(enhancer, arguments.tile, overlap), naive(enhancer, arguments.tile, overlap)
 
     def ours(precision: str) -> Callable[[], object]:
-        return lambda: enhance_tiles(enhancer, pixels, tile=options.tile, overlap=overlap, precision=precision)
+        return lambda: enhance_tiles(enhancer, pixels, tile=arguments.tile, overlap=overlap, precision=precision)
 
     calls = {
         "monai": lambda: theirs(tensor),
@@ -252,20 +252,20 @@ def main() -> None:
         "ours, float32": ours("float32"),
         "ours, auto": ours("auto"),
     }
-    large = ratios(calls, options.turns, size * size)
+    pins = pinned(
+        tile=arguments.tile,
+        overlap=overlap,
+        repeats=arguments.repeats,
+        mallopt="default" if arguments.default_malloc else "tuned",
+    )
+    write_rows(measure(f"{size}×{size}", calls, arguments.repeats, size * size, pins), arguments.results)
     print(f"{count} images of 256×256, read and written")
-    small = folder(enhancer, count, options.turns, options.tile, overlap)
-    if not options.skip_huge:
+    rows = folder(enhancer, count, arguments.repeats, arguments.tile, overlap, pins)
+    write_rows(rows, arguments.results)
+    if not arguments.skip_huge:
         print(f"memory at {limit[0]}×{limit[1]}, 8-bit grey, in a process of its own")
-        huge(*limit, tile=options.tile)
-    if options.write:
-        rows = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else []
-        pinned = f"{torch.get_num_threads()} threads, {'default' if options.default_malloc else 'tuned'} malloc"
-        for what, found in ((f"{size}×{size}", large), ("a folder of 256×256", small)):
-            name, ratio = f"enhancement of {what} against MONAI in float32", found["ours, auto"]["clock"]
-            row = {"ratio": median(ratio), "spread": [min(ratio), max(ratio)], "goal": "at least 1.5", "pinned": pinned}
-            rows = [other for other in rows if other["name"] != name] + [{"name": name, **row}]
-        RESULTS.write_text(json.dumps(rows, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        name = f"enhancement, {limit[0]}×{limit[1]}: peak resident memory, GB"
+        write_rows([row(name, huge(*limit, tile=arguments.tile), "< 2", pins)], arguments.results)
     return None
 
 

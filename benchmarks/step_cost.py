@@ -1,11 +1,16 @@
 """What a promoted step costs, against joint training and against the floor of arithmetic.
 
-    python benchmarks/step_cost.py [--only "SRResNet 5x32"] [--repeats 9] [--batch 4]
+    python benchmarks/step_cost.py [--quick] [--only "SRResNet 5x32"] [--repeats 9] [--seconds 25] [--batch 4]
 
-With F and B the enhancer's forward and backward pass and V a recognizer's whole pass, joint training costs
-F + B + ΣV, the exact rule with K auxiliaries F + (1 + K) B + ΣV, and the gate at the interface again F + B + ΣV.
-All of them, and F, B and V by themselves, are measured in turn in one process. Before anything is timed the gradients
-are compared with those of a separate graph for every loss.
+With F and B the enhancer's forward and backward pass and V a recognizer's whole pass (without labels the target's pass
+over the clean image is part of it), joint training costs F + B + ΣV, the exact rule with K auxiliaries
+F + (1 + K) B + ΣV, and the gate at the interface again F + B + ΣV; the gate on the last layer adds to that (1 + K) L, a
+pass through one layer. F, B, V and all of these steps are measured in turn in one process. Before anything is timed the
+gradients are compared with those of a separate graph for every loss.
+
+Peak memory is that of PyTorch's tensors. "Passes alone" takes the gradients of the exact rule one after the other and
+neither compares nor adds them: what it takes beyond joint training is K copies of θ's gradients, and a graph that is
+still whole while the first of several passes goes through it, where a single pass frees it on the way.
 """
 
 from __future__ import annotations
@@ -17,8 +22,14 @@ from collections.abc import Callable
 import torch
 from _measure import interleaved, options, peak_memory, pinned, ratio, row, write_rows
 from _models import ENHANCERS, RECOGNIZERS, WEIGHT, Cascade, build, difference
+from torch import Tensor
 
 from gradprom import GradientPromotion
+from gradprom._process import tune_malloc
+
+GATES_AT = {"exact": "parameters", "last layer": "last_layer", "interface": "interface"}
+LEAST = 3  # repeats of a case, however long they take
+ROUND = 7  # joint steps that a round of all measured functions takes, about
 
 
 def joint(c: Cascade) -> None:
@@ -27,39 +38,54 @@ def joint(c: Cascade) -> None:
     (c.main(enhanced) + WEIGHT * sum(c.recognize(enhanced).values())).backward()
 
 
-def promoted(c: Cascade, gate_at: str = "parameters", gate: str = "hard") -> None:
-    promotion = GradientPromotion(c.theta, c.phi, weight=WEIGHT, gate_at=gate_at, gate=gate)
+def promoted(c: Cascade, gate_at: str = "parameters") -> None:
+    promotion = GradientPromotion(c.theta, c.phi, weight=WEIGHT, gate_at=gate_at)
     enhanced = c.enhance()
     promotion.backward(c.main(enhanced), c.recognize(enhanced), interface=enhanced)
 
 
-def expected(c: Cascade, gate_at: str) -> list[torch.Tensor]:
-    """The rule, with a graph of its own for every gradient."""
+def passes_alone(c: Cascade) -> None:
+    enhanced = c.enhance()
+    main, losses = c.main(enhanced), c.recognize(enhanced)
+    held = []
+    for name, loss in losses.items():
+        signal, *of_phi = torch.autograd.grad(loss, [enhanced, *c.recognizers[name].parameters()])
+        held.append((torch.autograd.grad(enhanced, c.theta, signal, retain_graph=True), of_phi))
+        del signal
+    held.append(torch.autograd.grad(main, c.theta))
 
-    def gradients(loss_of: Callable[[torch.Tensor], torch.Tensor], inputs: list[torch.Tensor]) -> list[torch.Tensor]:
-        return list(torch.autograd.grad(loss_of(c.enhance()), inputs))
 
-    def flat(tensors: list[torch.Tensor]) -> torch.Tensor:
+def expected(c: Cascade) -> dict[str, list[Tensor]]:
+    """By kind of gate: the rule, with a graph of its own for every loss."""
+
+    def gradients(name: str) -> tuple[list[Tensor], Tensor, list[Tensor]]:
+        enhanced = c.enhance()
+        loss = c.recognize(enhanced)[name] if name else c.main(enhanced)
+        inputs = [*c.theta, enhanced, *(c.recognizers[name].parameters() if name else ())]
+        found = torch.autograd.grad(loss, inputs)
+        return list(found[: len(c.theta)]), found[len(c.theta)], list(found[len(c.theta) + 1 :])
+
+    def flat(tensors: list[Tensor]) -> Tensor:
         return torch.cat([t.flatten() for t in tensors]).double()
 
-    leaf = c.enhance().detach().requires_grad_()
-    main = gradients(c.main, c.theta)
-    g = torch.autograd.grad(c.main(leaf), leaf)[0]
-    phi = {id(p): torch.zeros_like(p) for p in c.phi}
-    for name, recognizer in c.recognizers.items():
-        upstream = gradients(lambda enhanced, name=name: c.recognize(enhanced)[name], c.theta)
-        a = torch.autograd.grad(c.recognize(leaf)[name], leaf)[0]
-        pair = (flat(main), flat(upstream)) if gate_at == "parameters" else (g.flatten(), a.flatten())
-        if torch.dot(*pair) >= 0:
-            main = [m + WEIGHT * u for m, u in zip(main, upstream, strict=True)]
-        own = list(recognizer.parameters())
-        for p, gradient in zip(own, gradients(lambda e, name=name: c.recognize(e)[name], own), strict=True):
-            phi[id(p)] += gradient
-    return [*main, *phi.values()]
+    main, main_signal, _ = gradients("")
+    update, of_phi = {kind: list(main) for kind in GATES_AT}, []
+    for name in c.recognizers:
+        upstream, signal, own = gradients(name)
+        of_phi += own
+        pairs = {
+            "exact": (flat(main), flat(upstream)),
+            "last layer": (flat(main[-2:]), flat(upstream[-2:])),  # weight and bias
+            "interface": (main_signal.flatten(), signal.flatten()),
+        }
+        for kind, pair in pairs.items():
+            if torch.dot(*pair) >= 0:
+                update[kind] = [u + WEIGHT * a for u, a in zip(update[kind], upstream, strict=True)]
+    return {kind: [*u, *of_phi] for kind, u in update.items()}
 
 
 def parts(c: Cascade) -> dict[str, float]:
-    """Processor and wall seconds of F, B (one pass through the enhancer), ΣV and L, a gate on the last layer alone."""
+    """Processor and wall seconds of F, B (one pass through the enhancer) and ΣV."""
     found = {}
 
     def clocked(name: str, function: Callable[[], object]) -> object:
@@ -72,27 +98,28 @@ def parts(c: Cascade) -> dict[str, float]:
     signal = torch.autograd.grad(c.main(enhanced), enhanced)[0]
     leaf = enhanced.detach().requires_grad_()
     clocked("V", lambda: torch.autograd.grad(sum(c.recognize(leaf).values()), [leaf, *c.phi]))
-    last = c.theta[-2:]  # weight and bias
-    clocked("L", lambda: [torch.autograd.grad(enhanced, last, signal, retain_graph=True) for _ in range(2)])
     clocked("B", lambda: torch.autograd.grad(enhanced, c.theta, signal))
     return found
 
 
+def check(name: str, c: Cascade) -> None:
+    for kind, reference in expected(c).items():
+        c.forget()
+        promoted(c, GATES_AT[kind])
+        off = difference(c, c.gradients(), reference)
+        if not off < (2e-2 if c.bf16 else 1e-5):
+            raise SystemExit(f"{name}: gradients of {kind} are off by {off:.1e}: nothing is measured")
+    c.forget()
+
+
 def measure(name: str, c: Cascade, repeats: int, pins: dict[str, object]) -> list[dict[str, object]]:
     count = len(c.recognizers)
-    for gate_at in ("parameters", "interface"):
-        c.forget()
-        promoted(c, gate_at)
-        off = difference(c, c.gradients(), expected(c, gate_at))
-        if not off < (2e-2 if c.bf16 else 1e-5):
-            raise SystemExit(f"{name}: gradients with the gate at {gate_at} are off by {off:.1e}: nothing is measured")
     found: list[dict[str, float]] = []
     times = interleaved(
         {
             "parts": lambda: found.append(parts(c)),
             "joint": lambda: joint(c),
-            "exact": lambda: promoted(c),
-            "interface": lambda: promoted(c, "interface"),
+            **{kind: lambda gate_at=gate_at: promoted(c, gate_at) for kind, gate_at in GATES_AT.items()},
         },
         repeats,
         c.forget,
@@ -100,48 +127,77 @@ def measure(name: str, c: Cascade, repeats: int, pins: dict[str, object]) -> lis
     found = found[1:]  # the first was the unmeasured one
     rows = []
     for clock in ("cpu", "wall"):
-        seconds = {what: getattr(times[what], clock) for what in ("joint", "exact", "interface")}
-        share = {part: [f[f"{part} {clock}"] for f in found] for part in "FBVL"}
+        seconds = {what: getattr(times[what], clock) for what in ("joint", *GATES_AT)}
+        share = {part: [f[f"{part} {clock}"] for f in found] for part in "FBV"}
         one = [f + b + v for f, b, v in zip(share["F"], share["B"], share["V"], strict=True)]
         floor = [o + count * b for o, b in zip(one, share["B"], strict=True)]
         rows += [
             row(f"{name}: exact / floor, {clock}", ratio(seconds["exact"], floor), "<= 1.05", pins),
             row(f"{name}: interface / joint, {clock}", ratio(seconds["interface"], seconds["joint"]), "<= 1.05", pins),
+            row(f"{name}: last layer / joint, {clock}", ratio(seconds["last layer"], seconds["joint"]), None, pins),
             row(f"{name}: exact / joint, {clock}", ratio(seconds["exact"], seconds["joint"]), None, pins),
             row(f"{name}: joint / (F + B + V), {clock}", ratio(seconds["joint"], one), None, pins),
             row(f"{name}: B / (F + B + V), {clock}", ratio(share["B"], one), None, pins),
-            row(f"{name}: a gate on the last layer / joint, {clock}", ratio(share["L"], seconds["joint"]), None, pins),
         ]
-    theta = sum(p.numel() * p.element_size() for p in c.theta)
+    return rows + memory(name, c, pins)
+
+
+def memory(name: str, c: Cascade, pins: dict[str, object]) -> list[dict[str, object]]:
+    steps = {"joint": joint, "passes alone": passes_alone}
+    steps |= {kind: lambda c, gate_at=gate_at: promoted(c, gate_at) for kind, gate_at in GATES_AT.items()}
     peaks = {}
-    for what, step in (("joint", joint), ("exact", promoted), ("interface", lambda c: promoted(c, "interface"))):
+    for what, step in steps.items():
         c.forget()
         peaks[what] = peak_memory(lambda step=step: step(c))
-    beyond = {what: (peaks[what] - peaks["joint"]) / theta for what in ("exact", "interface")}
-    rows += [
-        row(f"{name}: peak memory beyond joint's in copies of θ, exact", beyond["exact"], f"<= {count}", pins),
-        row(f"{name}: peak memory beyond joint's in copies of θ, interface", beyond["interface"], None, pins),
-        row(f"{name}: peak memory, exact / joint", peaks["exact"] / peaks["joint"], None, pins),
-        row(f"{name}: peak memory, interface / joint", peaks["interface"] / peaks["joint"], "<= 1.05", pins),
+    theta, count = sum(p.numel() * p.element_size() for p in c.theta), len(c.recognizers)
+    title = f"{name}: peak memory"
+
+    def copies(what: str, other: str) -> float:
+        return (peaks[what] - peaks[other]) / theta
+
+    return [
+        row(f"{title} beyond joint's in copies of θ, exact", copies("exact", "joint"), f"<= {count}", pins),
+        row(f"{title} beyond joint's in copies of θ, passes alone", copies("passes alone", "joint"), None, pins),
+        row(f"{title} beyond passes alone in copies of θ, exact", copies("exact", "passes alone"), "<= 0.01", pins),
+        *(row(f"{title}, {kind} / joint", peaks[kind] / peaks["joint"], None, pins) for kind in GATES_AT),
     ]
-    return rows
+
+
+def fitting(c: Cascade, most: int, seconds: float) -> int:
+    """How many repeats fit into the time that a case is given."""
+    began = time.perf_counter()
+    joint(c)
+    return max(LEAST, min(most, int(seconds / (ROUND * (time.perf_counter() - began))) - 1))
 
 
 def main() -> None:
     parser = options(__doc__, repeats=9)
-    parser.add_argument("--batch", type=int, default=4, help="images a step")
+    parser.add_argument("--batch", type=int, default=4, help="images of 64 pixels a step; larger ones are fewer")
     parser.add_argument("--sizes", type=int, nargs="+", default=[64, 128], help="pixels a side")
+    parser.add_argument("--seconds", type=float, default=25, help="for a case; but at least 3 repeats")
+    parser.add_argument("--malloc", choices=["tuned", "default"], default="tuned", help="tuned: as gradprom train does")
+    parser.add_argument("--quick", action="store_true", help="three small cases, to try it; writes nothing")
     arguments = parser.parse_args()
+    if arguments.malloc == "tuned":
+        tune_malloc()
     torch.set_num_threads(arguments.threads)
-    cases = [(e, [r], s) for e, r, s in itertools.product(ENHANCERS, RECOGNIZERS, arguments.sizes)]
-    cases.append(("SRResNet 5x32", ["ResNet-18", "ResNet-18"], arguments.sizes[0]))
-    for enhancer, recognizers, size in cases:
-        name = f"step cost, {enhancer}, {' and '.join(recognizers)}, {size} px"
+    cases = [(e, [r], s, True) for e, r, s in itertools.product(ENHANCERS, RECOGNIZERS, arguments.sizes)]
+    smallest = (next(iter(ENHANCERS)), next(iter(RECOGNIZERS)), 32 if arguments.quick else arguments.sizes[0])
+    more = [(smallest[0], [smallest[1]] * 2, smallest[2], True), (smallest[0], [smallest[1]], smallest[2], False)]
+    cases = [(smallest[0], [smallest[1]], smallest[2], True), *more] if arguments.quick else cases + more
+    for enhancer, recognizers, size, supervised in cases:
+        what = "" if supervised else ", unsupervised"
+        name = f"step cost, {enhancer}, {' and '.join(recognizers)}, {size} px{what}"
         if arguments.only not in name:
             continue
-        pins = pinned(batch=arguments.batch, repeats=arguments.repeats, precision="float32")
-        cascade = build(enhancer, recognizers, size, arguments.batch)
-        write_rows(measure(name, cascade, arguments.repeats, pins), arguments.results)
+        batch = max(2, arguments.batch * 64 // max(size, 64))
+        cascade = build(enhancer, recognizers, size, batch, supervised=supervised)
+        check(name, cascade)
+        repeats = fitting(cascade, LEAST if arguments.quick else arguments.repeats, arguments.seconds)
+        pins = pinned(batch=batch, repeats=repeats, precision="float32", allocator=arguments.malloc)
+        rows = measure(name, cascade, repeats, pins)
+        if not arguments.quick:
+            write_rows(rows, arguments.results)
 
 
 if __name__ == "__main__":

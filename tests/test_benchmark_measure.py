@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -40,6 +41,17 @@ def test_ratio_is_taken_within_a_repeat(measure: ModuleType) -> None:
     assert (found.median, found.spread) == pytest.approx((2, 0.05))
     alone = measure.ratio([3.0], [2.0])
     assert (alone.median, alone.spread) == (1.5, 0)
+
+
+def test_excess_is_taken_within_a_repeat(measure: ModuleType) -> None:
+    found = measure.excess([1.5, 10.5, 1.6], [1.0, 10.0, 1.0])
+    assert (found.median, found.spread) == pytest.approx((0.5, 0.025))
+
+
+def test_the_processor_time_of_child_processes_counts(measure: ModuleType) -> None:
+    busy = "import time\nwhile time.process_time() < 0.3: pass"
+    times = measure.interleaved({"child": lambda: subprocess.run([sys.executable, "-c", busy], check=True)}, 1)
+    assert times["child"].cpu[0] > 0.25  # a little coarser than the child's own clock
 
 
 def test_peak_memory_counts_what_lives_at_one_time(measure: ModuleType) -> None:

@@ -58,3 +58,47 @@ def test_the_plan_compares_what_it_says() -> None:
     # two noise levels, each: alone once; joint at three weights; gradprom at three weights with and without the cone
     assert len(runs) == 2 * (1 + 3 + 3 * 2)
     assert {run.reader.config.segmentation.encoder for run in runs} == {"mobilenet_v2"}
+
+
+def test_lightning_promotes_as_a_bare_loop_does(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import copy
+    import warnings
+
+    import torch
+    import torch.nn.functional as F
+
+    from gradprom import GradientPromotion
+
+    monkeypatch.syspath_prepend(str(EXAMPLES))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Lightning's own: of PyTorch's old names, and advice on workers
+        import lightning
+        import lightning_module
+
+        torch.manual_seed(0)
+        module = lightning_module.PromotedEnhancement(*lightning_module.make_models())
+        enhancer, recognizer = copy.deepcopy(module.enhancer), copy.deepcopy(module.recognizer)
+        loader = lightning_module.make_loader(6)
+        quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
+        trainer = lightning.Trainer(max_epochs=2, accelerator="cpu", enable_model_summary=False, **quiet)
+        trainer.fit(module, loader)
+        assert lightning_module.main(steps=150) > 3
+    assert "promoted in" in capsys.readouterr().out
+    untrained = copy.deepcopy(enhancer.state_dict())
+    optimizer = torch.optim.Adam([*enhancer.parameters(), *recognizer.parameters()], lr=5e-3)
+    promotion = GradientPromotion(enhancer.parameters(), recognizer.parameters(), weight=1e-2, max_ratio=0.5)
+    promoted = []
+    for degraded, clean, label in [*loader, *loader]:
+        optimizer.zero_grad()
+        enhanced = enhancer(degraded)
+        losses = {"diagnosis": F.cross_entropy(recognizer(enhanced), label)}
+        step = promotion.backward(F.mse_loss(enhanced, clean), losses, interface=enhanced)
+        optimizer.step()
+        promoted.append(step.promoted["diagnosis"])
+    assert 0 < sum(promoted) < len(promoted)  # both cases of the gate
+    for trained, bare in ((module.enhancer, enhancer), (module.recognizer, recognizer)):
+        for name, weights in bare.state_dict().items():
+            assert torch.equal(trained.state_dict()[name], weights), name
+    assert not torch.equal(untrained["0.weight"], enhancer.state_dict()["0.weight"])

@@ -121,3 +121,11 @@ def test_reduce_all_keeps_none_where_no_process_has_a_gradient() -> None:
     reduce_all(with_a_process_that_has_the_second, [(parameters, gradients)], losses)
     assert values(gradients) == [[0.5, 0.5], [3], None]
     assert losses.item() == 3
+
+
+def test_reduce_all_leaves_what_follows_the_parameters_gradients() -> None:
+    seen = []
+    gradients = [torch.ones(2), torch.full((3,), 7.0)]
+    reduce_all(lambda tensors: seen.extend(values(tensors)), [([torch.zeros(2)], gradients), ([], [torch.ones(1)])])
+    assert seen == [[1, 1], [1]]
+    assert values(gradients) == [[1, 1], [7, 7, 7]]

@@ -25,6 +25,10 @@ CASES = {
     "interface-sample": {"weight": 1.0, "max_ratio": 0.3, "gate_at": "interface", "gate_per": "sample"},
     "interface-non-finite": {"weight": 1.0, "gate_at": "interface", "gate_per": "sample"},
     "interface-skipped": {"weight": 1.0, "gate_at": "interface"},
+    "last-layer": {"weight": 1.0, "gate_at": "last_layer"},
+    "last-layer-cone": {"weight": 1.0, "gate": "projection", "max_ratio": 0.3, "gate_at": "last_layer"},
+    "last-layer-non-finite": {"weight": 1.0, "gate_at": "last_layer"},
+    "last-layer-skipped": {"weight": 1.0, "gate_at": "last_layer"},
 }
 
 

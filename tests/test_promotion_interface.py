@@ -168,7 +168,7 @@ def test_micro_batches_give_the_step_of_the_whole_batch(batch, per, gate) -> Non
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"gate_at": "output"}, "parameters, interface"),
+        ({"gate_at": "output"}, "parameters, last_layer, interface"),
         ({"gate_at": "interface", "gate_per": "pixel"}, "batch, sample"),
         ({"gate_at": "interface", "gate": "per_tensor"}, "per_tensor.*needs gate_at='parameters'"),
         ({"gate_per": "sample"}, "needs gate_at='interface'"),

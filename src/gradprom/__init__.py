@@ -17,17 +17,22 @@ _HOMES = {
     "Config": "gradprom.training.config",
     "train": "gradprom.training.run",
     "evaluate_run": "gradprom.experiments.evaluate",
+    "activation_map": "gradprom.explain",
     "load": "gradprom.inference.load",
+    "load_reader": "gradprom.inference.reader",
     "load_recognizers": "gradprom.inference.load",
     "parse": "gradprom.training.config",
     "resume": "gradprom.training.run",
+    "saliency": "gradprom.explain",
     "UserError": "gradprom.errors",
 }
 
 if TYPE_CHECKING:
     from gradprom.errors import UserError
     from gradprom.experiments.evaluate import evaluate_run
+    from gradprom.explain import activation_map, saliency
     from gradprom.inference.load import load, load_recognizers
+    from gradprom.inference.reader import load_reader
     from gradprom.promotion import GradientPromotion, Step, average_over_processes
     from gradprom.training.config import Config, parse
     from gradprom.training.run import resume, train
@@ -37,12 +42,15 @@ __all__ = [
     "GradientPromotion",
     "Step",
     "UserError",
+    "activation_map",
     "average_over_processes",
     "evaluate_run",
     "load",
+    "load_reader",
     "load_recognizers",
     "parse",
     "resume",
+    "saliency",
     "train",
 ]
 

@@ -38,7 +38,13 @@ def add_data_command(commands: argparse._SubParsersAction[argparse.ArgumentParse
     verbs = data.add_subparsers(title="commands", metavar="COMMAND", required=True)
 
     summary = "which datasets there are, under which licence, where to get them and how to cite them"
-    listing = verbs.add_parser("list", help=summary, description=summary)
+    listing = verbs.add_parser(
+        "list",
+        help=summary,
+        description=summary,
+        epilog="example:\n  gradprom data list",
+        formatter_class=formatter,
+    )
     listing.set_defaults(run=_list)
 
     summary = "read every image and mask of a dataset, count, and say what is missing or does not fit"

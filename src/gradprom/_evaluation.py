@@ -95,15 +95,15 @@ class Evaluation:
     dataset: str = ""
     precision: str = "32-true"
 
-    def write(self, folder: str | Path) -> None:
-        """Write ``evaluation.csv`` (every image) and ``evaluation.json`` (summary and what it is of).
+    def write(self, folder: str | Path, name: str = "evaluation") -> None:
+        """Write ``evaluation.csv`` (every image) and ``evaluation.json`` (summary and what it is of), or so named.
 
         JSON knows no infinity and no nan: both become null there.
         """
         folder = Path(folder)
         names = [field.name for field in fields(Row)]
         with (
-            atomic_path(folder / "evaluation.csv") as temporary,
+            atomic_path(folder / f"{name}.csv") as temporary,
             temporary.open("w", newline="", encoding="utf-8") as file,
         ):
             writer = csv.DictWriter(file, names)
@@ -118,7 +118,7 @@ class Evaluation:
             "seed": self.seed,
         }
         text = json.dumps({**about, "summary": summary}, indent=2, ensure_ascii=False, allow_nan=False)
-        write_text(folder / "evaluation.json", text + "\n")
+        write_text(folder / f"{name}.json", text + "\n")
 
     def table(self) -> Table:
         """The summary for the terminal, the protocol below it."""

@@ -73,7 +73,8 @@ def checksum(gradients: Gradients, device: torch.device) -> Tensor:
         return torch.zeros(1, device=device)
     # extremes, not sums: those overflow where the gradients do not
     extremes = [extreme for gradient in present for extreme in torch.aminmax(gradient)]
-    return torch.stack([(value - value).float().to(device) for value in extremes]).sum().reshape(1)
+    zeros = torch._foreach_sub(extremes, extremes)
+    return torch.stack([zero.float().to(device) for zero in zeros]).sum().reshape(1)
 
 
 def combine(xs: Gradients, keep: list[float], ys: Gradients, add: list[float]) -> Gradients:
@@ -121,17 +122,20 @@ def add_to_grad(parameters: list[Tensor], gradients: Gradients) -> None:
 def reduce_all(
     reduce: Callable[[list[Tensor]], None], lists: list[tuple[list[Tensor], Gradients]], *others: Tensor
 ) -> None:
-    """Average all gradients at once; a parameter that no process used keeps None, so that its optimizer state rests."""
-    used = torch.tensor(
-        [float(gradient is not None) for _, gradients in lists for gradient in gradients],
-        device=others[0].device,
-    )
+    """Average all gradients at once; a parameter that no process used keeps None, so that its optimizer state rests.
+
+    What follows the parameters' gradients in a list is of this process alone and stays.
+    """
+    filled, flags = list[Tensor](), list[float]()
     for parameters, gradients in lists:
-        gradients[:] = [torch.zeros_like(p) if g is None else g for p, g in zip(parameters, gradients, strict=True)]
-    reduce([gradient for _, gradients in lists for gradient in gradients if gradient is not None] + [*others, used])
-    flags = iter(used.tolist())
-    for _, gradients in lists:
-        gradients[:] = [gradient if next(flags) > 0 else None for gradient in gradients]
+        present = gradients[: len(parameters)]
+        flags += [float(gradient is not None) for gradient in present]
+        filled += [torch.zeros_like(p) if g is None else g for p, g in zip(parameters, present, strict=True)]
+    used = torch.tensor(flags, device=(*others, *filled)[0].device)
+    reduce([*filled, *others, used])
+    averaged = iter([gradient if flag > 0 else None for gradient, flag in zip(filled, used.tolist(), strict=True)])
+    for parameters, gradients in lists:
+        gradients[: len(parameters)] = [next(averaged) for _ in parameters]
 
 
 def average_over_processes(tensors: list[Tensor]) -> None:

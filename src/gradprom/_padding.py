@@ -15,7 +15,9 @@ def pad_to_multiple(image: Tensor, multiple: int) -> Tensor:
         torch.Size([1, 1, 8, 8])
     """
     height, width = image.shape[-2:]
-    return _pad(image, (-height) % multiple, (-width) % multiple)
+    # no negative numbers: where a size is left open, as in an export, ONNX divides them otherwise than Python
+    bottom, right = ((side + multiple - 1) // multiple * multiple - side for side in (height, width))
+    return _pad(image, bottom, right)
 
 
 def pad_to_least(image: Tensor, least: int) -> Tensor:
@@ -31,5 +33,7 @@ def pad_to_least(image: Tensor, least: int) -> Tensor:
 
 
 def _pad(image: Tensor, bottom: int, right: int) -> Tensor:
+    # an int: a size that is left open must not decide whether there is padding
+    is_known = isinstance(bottom, int) and isinstance(right, int)
     # replicated, not reflected: reflection cannot pad an image smaller than the padding
-    return F.pad(image, (0, right, 0, bottom), mode="replicate") if bottom or right else image
+    return image if is_known and not (bottom or right) else F.pad(image, (0, right, 0, bottom), mode="replicate")

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.autograd.graph import get_gradient_edge
 
-from gradprom._gradients import Gradients, add, own
+from gradprom._gradients import Gradients, add, add_scaled, own
 
 
 @dataclass
@@ -18,14 +18,17 @@ class Found:
     """What the passes brought, before anything is decided.
 
     Attributes:
-        main: G as the gate compares it: an entry for each tensor of θ; at the interface for each micro-batch or sample.
+        parameters: those of θ whose gradients are here; the rest of θ gets its own from :func:`carry`.
+        main: G, an entry for each of ``parameters``; then, where there is something to carry on, an entry for each
+            interface or each sample of it.
         auxiliaries: each A likewise.
         recognition: ∇φ of each auxiliary loss, an entry for each tensor of φ.
-        interfaces: from where to carry on to θ, an entry for each micro-batch; empty when G and A are gradients of θ.
+        interfaces: from where to carry on to the rest of θ, an entry for each micro-batch.
         signals: what to carry on from there; ``main`` holds these tensors or views of them.
         losses: of main and auxiliaries, shape (1 + K,), float32 or wider.
     """
 
+    parameters: list[Tensor] = field(default_factory=list)
     main: Gradients = field(default_factory=list)
     auxiliaries: dict[str, Gradients] = field(default_factory=dict)
     recognition: dict[str, Gradients] = field(default_factory=dict)
@@ -33,16 +36,28 @@ class Found:
     signals: Gradients = field(default_factory=list)
     losses: Tensor = field(default_factory=lambda: torch.zeros(0))
 
+    @property
+    def compared(self) -> int:
+        """How many entries, from the first on, the gate compares: the parameters', or all where there are none."""
+        return len(self.parameters) or len(self.main)
+
     def add(self, more: Found) -> None:
-        """Take in another micro-batch's: gradients of parameters are summed, those at interfaces stand side by side."""
+        """Take in another micro-batch's: gradients of parameters are summed, those at interfaces stand side by side.
+
+        Raises:
+            ValueError: the gate compares gradients of other parameters there.
+        """
+        if list(map(id, self.parameters)) != list(map(id, more.parameters)):
+            raise ValueError(
+                "the micro-batches of a step do not have the same last layer: name the gate's parameters in gate_at"
+            )
         for name, gradients in more.recognition.items():
             add(self.recognition[name], gradients)
+        count = len(self.parameters)
         pairs = [(self.main, more.main), *((held, more.auxiliaries[n]) for n, held in self.auxiliaries.items())]
         for held, gradients in pairs:
-            if self.interfaces:
-                held += gradients
-            else:
-                add(held, gradients)
+            summed = add_scaled(held[:count], gradients[:count], [1.0] * count)
+            held[:] = summed + held[count:] + gradients[count:]
         self.interfaces += more.interfaces
         self.signals += more.signals
         self.losses = self.losses + more.losses
@@ -53,7 +68,7 @@ def at_parameters(
 ) -> Found:
     """One pass through each recognizer and, for each loss, one through the enhancer."""
     keep = _must_be_kept(main, auxiliaries, interface, theta)
-    found = Found()
+    found = Found(parameters=theta)
     for name, loss in auxiliaries.items():
         if interface is None:
             gradients = _grad([loss], [*theta, *phi])
@@ -62,6 +77,7 @@ def at_parameters(
         signal, *found.recognition[name] = _grad([loss], [interface, *phi], keep=keep[name])
         carried: Gradients = [None] * len(theta)
         found.auxiliaries[name] = carried if signal is None else _grad([interface], theta, [signal])
+        del signal  # as large as the images, and the passes that follow need the memory
     found.main = _grad([main], theta, keep=False)
     own(found.main, *found.auxiliaries.values(), *found.recognition.values())
     return found
@@ -73,14 +89,16 @@ def at_interface(
     interface: Tensor,
     theta: list[Tensor],
     phi: list[Tensor],
+    compared: list[Tensor],
     *,
     samples: bool,
 ) -> Found:
-    """One pass through each recognizer; the enhancer is left for :func:`carry`.
+    """One pass through each recognizer and, for each loss, one through the enhancer as far as ``compared`` lies.
 
     Args:
         main, auxiliaries, interface, theta, phi: losses, the enhancer's output, parameters.
-        samples: give an entry for each sample along the first dimension, not one for all.
+        compared: the part of θ whose gradients the gate compares; empty: it compares those at the interface.
+        samples: give an entry for each sample along the interface's first dimension, not one for all.
 
     Raises:
         ValueError: the main loss depends on θ in another way than through the interface.
@@ -91,29 +109,57 @@ def at_interface(
             "the main loss depends on the enhancer's parameters in another way than through interface, so its gradient "
             "cannot be taken there: leave what bypasses the interface out of the loss, or use gate_at='parameters'"
         )
+    found = Found(parameters=compared, interfaces=[interface])
     # the main loss goes first: often it shares nothing, and the recognizer's graph need not wait for it
-    found = Found(interfaces=[interface], signals=_grad([main], [interface], keep=keep[""]))
-    received: dict[str, Gradients] = {"": found.signals}
+    received: dict[str, Gradients] = {"": _grad([main], [interface], keep=keep[""])}
     for name, loss in auxiliaries.items():
         signal, *found.recognition[name] = _grad([loss], [interface, *phi], keep=keep[name])
         received[name] = [signal]
     for held in received.values():
-        held[:] = [torch.zeros_like(interface, requires_grad=False) if signal is None else signal for signal in held]
+        if held[0] is None:
+            held[0] = torch.zeros_like(interface, requires_grad=False)
+        held += _grad([interface], compared, held) if compared else []
     own(*received.values(), *found.recognition.values())
+    found.signals = received[""][:1]
     entries: dict[str, Gradients] = {
-        name: [part for signal in held if signal is not None for part in (signal.unbind(0) if samples else (signal,))]
-        for name, held in received.items()
+        name: [*gradients, *(signal.unbind(0) if samples and signal is not None else (signal,))]
+        for name, (signal, *gradients) in received.items()
     }
     found.main = entries.pop("")
     found.auxiliaries = entries
     return found
 
 
-def carry(interfaces: list[Tensor], signals: Gradients, theta: list[Tensor]) -> Gradients:
-    """The one pass through the enhancer, from its output to θ, summed over micro-batches."""
-    gradients = _grad(interfaces, theta, signals, keep=False)
+def carry(found: Found, rest: list[Tensor]) -> Gradients:
+    """The one pass through the enhancer, from its output to the rest of θ, summed over micro-batches."""
+    if not found.interfaces or not rest:
+        return []
+    gradients = _grad(found.interfaces, rest, found.signals, keep=False)
     own(gradients)
     return gradients
+
+
+def last_layer(interface: Tensor, theta: list[Tensor]) -> list[Tensor]:
+    """The parameters that a backward pass meets first, down to the first of two or more dimensions.
+
+    Autograd's graph is gone down level by level; an operation on one tensor (an activation, a view, a cast) is no level
+    of its own. Where everything is a single operation, as in a compiled model, this is all of θ.
+
+    >>> enhancer = torch.nn.Sequential(torch.nn.Linear(2, 3), torch.nn.Tanh(), torch.nn.Linear(3, 2))
+    >>> [tuple(parameter.shape) for parameter in last_layer(enhancer(torch.ones(1, 2)), list(enhancer.parameters()))]
+    [(2, 3), (2,)]
+    """
+    known = {id(parameter) for parameter in theta}
+    level, seen, found = {_past_unary(get_gradient_edge(interface).node)}, set[Any](), dict[int, Tensor]()
+    while level:
+        leaves = [node.variable for node in level if _is_leaf(node)]
+        found |= {id(leaf): leaf for leaf in leaves if id(leaf) in known}
+        if any(parameter.dim() > 1 for parameter in found.values()):
+            break
+        seen |= level
+        below = [node for upper in level for node, _ in upper.next_functions if node is not None]
+        level = {_past_unary(node) for node in below} - seen
+    return [parameter for parameter in theta if id(parameter) in found]
 
 
 def _must_be_kept(
@@ -158,6 +204,13 @@ def _reaches(nodes: set[Any], parameters: list[Tensor]) -> bool:
     """Whether a parameter is among the leaves."""
     leaves = {id(parameter) for parameter in parameters}
     return any(id(node.variable) in leaves for node in nodes if _is_leaf(node))
+
+
+def _past_unary(node: Any) -> Any:
+    """The first node from here down that is a leaf or has several operands."""
+    while len(node.next_functions) == 1 and node.next_functions[0][0] is not None:
+        node = node.next_functions[0][0]
+    return node
 
 
 def _is_leaf(node: Any) -> bool:

@@ -18,8 +18,8 @@ from gradprom._passes import Found
 class Step:
     """What happened in one step; mappings are keyed by the auxiliaries' names.
 
-    Gradients are those that the gate compares: over θ, or at the interface. There, with ``reduce``, norms are root mean
-    squares over processes.
+    Gradients are those that the gate compares: over θ, over its last layer, or at the interface. There, with
+    ``reduce``, norms are root mean squares over processes.
 
     Attributes:
         main_loss: the enhancement loss, summed over micro-batches.
@@ -46,6 +46,12 @@ class Step:
     skipped: bool = False
     overflow: bool = False
 
+    def spoil(self, *, overflow: bool) -> None:
+        """Note that what was decided came to nothing, for it is not finite: an overflow of the scaler's, or not."""
+        self.overflow, self.skipped = overflow, not overflow
+        self.promoted, self.share = dict.fromkeys(self.promoted, False), dict.fromkeys(self.share, 0.0)
+        self.ratio = 0.0
+
 
 @dataclass
 class Judged:
@@ -65,11 +71,12 @@ class Judged:
 
 
 def products_of(found: Found) -> Tensor:
-    """⟨G, G⟩, then ⟨A, A⟩ and ⟨A, G⟩ of each auxiliary, one entry for each of G's; shape (1 + 2K, n)."""
+    """⟨G, G⟩, then ⟨A, A⟩ and ⟨A, G⟩ of each auxiliary, one entry for each that is compared; shape (1 + 2K, n)."""
     pairs = [(0, 0)]
     for k in range(1, len(found.auxiliaries) + 1):
         pairs += [(k, k), (k, 0)]
-    return inner([found.main, *found.auxiliaries.values()], pairs, found.losses.device)
+    lists = [gradients[: found.compared] for gradients in (found.main, *found.auxiliaries.values())]
+    return inner(lists, pairs, found.losses.device)
 
 
 def judge(found: Found, table: Tensor, totals: Tensor, scale: float) -> Judged:
@@ -118,27 +125,29 @@ def promote(
     judged: Judged,
     decided: Decisions,
     max_ratio: float | None,
-    agree: Callable[[Tensor], Tensor] = lambda numbers: numbers,
-    pool: Callable[[Tensor], Tensor] = lambda numbers: numbers,
+    mean: Callable[[Tensor], Tensor],
+    *,
+    samples: bool,
 ) -> Gradients:
     """u = G + P, in G's own memory, and the record of it; A's memory is used up.
 
     Args:
         found, judged, decided: what the passes brought, what is known of it, and what the gate said of it.
         max_ratio: ρ of the cone, or None.
-        agree, pool: take the mean over processes of numbers that decide, and of numbers for the record.
+        mean: over processes, of numbers.
+        samples: the units are samples, of which each process has its own; otherwise all have the same.
     """
     if not decided:
         return found.main
     vectors, factors, squares = _promoted(found, judged, decided)
-    lengths = agree(squares).sqrt()
+    lengths = (squares if samples else mean(squares)).sqrt()
     fits = lengths.isfinite()  # with a huge weight: each part was finite, its multiple is not
     lengths = lengths.masked_fill(~fits, 0)
     bound = torch.inf if max_ratio is None else max_ratio * next(iter(judged.products.values())).main_norm
     within = torch.minimum(lengths, torch.as_tensor(bound).to(lengths))
     shrink = torch.where(lengths > within, within / lengths, fits.to(lengths))
     opened = [(keep.any(-1) | add.any(-1)) & fits for keep, add in decided.values()]
-    length, *shares = pool(torch.stack([(within**2).sum(), *(each.double().mean() for each in opened)])).tolist()
+    length, *shares = mean(torch.stack([(within**2).sum(), *(each.double().mean() for each in opened)])).tolist()
     step = judged.step
     step.share = dict(zip(decided, shares, strict=True))
     step.promoted = {name: share > 0 for name, share in step.share.items()}
@@ -165,7 +174,7 @@ def _promoted(found: Found, judged: Judged, decided: Decisions) -> tuple[Gradien
     for name, (keep, added) in parts.items():
         part = combine(found.auxiliaries[name], _spread(keep, entries), found.main, _spread(added, entries))
         total = add_scaled(total, part, [1.0] * entries)
-    squares = inner([total], [(0, 0)], found.losses.device)[0].cpu().double()
+    squares = inner([total[: found.compared]], [(0, 0)], found.losses.device)[0].cpu().double()
     return total, torch.ones(len(keep), 1, dtype=torch.float64), squares.view(len(keep), -1).sum(-1)
 
 

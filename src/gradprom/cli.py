@@ -11,6 +11,10 @@ from pathlib import Path
 from gradprom import __version__
 from gradprom._data_command import add_data_command
 from gradprom._experiment_command import add_experiment_command
+from gradprom._export_command import add_export_command
+from gradprom._models_command import add_models_command
+from gradprom._serve_command import add_serve_command
+from gradprom._train_command import add_train_help
 from gradprom.errors import UserError
 
 _EXAMPLES = """examples:
@@ -18,6 +22,7 @@ _EXAMPLES = """examples:
   gradprom train --config examples/isic.yaml -o runs/isic    train by a configuration
   gradprom evaluate runs/isic                                measure it on its test images
   gradprom enhance runs/isic noisy/ -o enhanced/             use it on images of your own
+  gradprom models                                            ready-made enhancers, used by name
   gradprom experiment table2 -o exp --data data/             many runs by a plan, and their tables
 
 gradprom is research software, not a medical device."""
@@ -27,7 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code: 0, 1 (some of the work failed), 2 (a mistake in what was given)."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        if words[:1] == ["train"]:
+        if words[:1] == ["train"] and not {"-h", "--help"} & set(words):
             return _train(words[1:])
         options = _parser().parse_args(words)
         code: int = options.run(options)
@@ -65,12 +70,15 @@ def _parser() -> argparse.ArgumentParser:
     demo.add_argument("--overwrite", action="store_true", help="replace an earlier demonstration")
     demo.set_defaults(run=_demo)
 
-    command("train", "train a run by a configuration", "gradprom train --config FILE -o RUN")
+    add_train_help(commands)
 
     evaluate = command("evaluate", "measure a run on test images", "gradprom evaluate runs/isic")
-    evaluate.add_argument("model", type=Path, help="run folder")
+    evaluate.add_argument("model", type=Path, help="run folder, or a name of gradprom models")
     evaluate.add_argument("--dataset", help="another dataset than the run's own, see gradprom data list")
     evaluate.add_argument("--root", help="that dataset's folder, or the new place of the run's own")
+    evaluate.add_argument(
+        "--degradation", help="another one than the run's own, such as 'gaussian 0.1'; files are named by it"
+    )
     evaluate.add_argument(
         "-o", "--output", type=Path, help="where to write evaluation.csv and .json (default: the run)"
     )
@@ -83,7 +91,7 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.set_defaults(run=_evaluate)
 
     enhance = command("enhance", "enhance images with a trained run", "gradprom enhance runs/isic noisy/ -o enhanced/")
-    enhance.add_argument("model", type=Path, help="run folder")
+    enhance.add_argument("model", type=Path, help="run folder, or a name of gradprom models")
     enhance.add_argument("inputs", type=Path, nargs="+", help="PNG, JPEG, TIFF, DICOM or NIfTI files, or folders")
     enhance.add_argument("-o", "--output", type=Path, required=True, help="folder for images of the same names")
     enhance.add_argument(
@@ -107,6 +115,11 @@ def _parser() -> argparse.ArgumentParser:
     enhance.add_argument(
         "--max-pixels", type=_positive, default=100_000_000, help="refuse larger (default: 100 million)"
     )
+    enhance.add_argument(
+        "--recognize",
+        action="store_true",
+        help="write what the run's recognizers read before and after: recognition.csv, NAME.mask-before, -after",
+    )
     enhance.add_argument("--overwrite", action="store_true", help="replace outputs that exist")
     enhance.add_argument("--skip-existing", action="store_true", help="leave outputs that exist, do the others")
     enhance.add_argument("--device", default="cpu", help="cpu, cuda, mps (default: cpu)")
@@ -114,6 +127,9 @@ def _parser() -> argparse.ArgumentParser:
 
     add_data_command(commands)
     add_experiment_command(commands)
+    add_models_command(commands)
+    add_serve_command(commands)
+    add_export_command(commands)
 
     report = command("report", "write the report page of runs", "gradprom report runs/a runs/b -o report.html")
     report.add_argument("runs", type=Path, nargs="+", help="run folders")
@@ -135,9 +151,12 @@ def _train(words: list[str]) -> int:
 
     parser = make_parser(
         prog="gradprom train",
+        usage="gradprom train --config FILE -o RUN [--OPTION VALUE ...]",
         description="Train a run: warm-up, pretraining, cascade. Example: gradprom train --config examples/isic.yaml "
         "--degradation 'gaussian 0.1' -o runs/isic",
+        add_help=False,
     )
+    parser.add_argument("--help-all", action="help", help="explain every option, and do nothing")
     parser.add_argument("-o", "--output", type=str | None, help="run folder to be made")
     parser.add_argument("--resume", type=str | None, metavar="RUN", help="go on with a run from its last checkpoint")
     parser.add_argument("--overwrite", action="store_true", help="replace an earlier run of that name")
@@ -181,6 +200,7 @@ def _evaluate(options: argparse.Namespace) -> int:
         options.model,
         dataset=options.dataset,
         root=options.root,
+        degradation=options.degradation,
         output=options.output,
         seed=options.seed,
         limit=options.limit,
@@ -197,11 +217,13 @@ def _enhance(options: argparse.Namespace) -> int:
     _tune()
     from gradprom.inference.files import enhance_files
     from gradprom.inference.load import load
+    from gradprom.inference.reader import load_reader
 
     done = enhance_files(
         load(options.model, device=options.device),
         options.inputs,
         options.output,
+        reader=load_reader(options.model, device=options.device) if options.recognize else None,
         channels=options.channels,
         tile=options.tile,
         overlap=options.overlap,
@@ -212,6 +234,8 @@ def _enhance(options: argparse.Namespace) -> int:
         skip_existing=options.skip_existing,
     )
     print(f"{len(done.written)} enhanced, {done.existing} existed already, {done.passed_over} other files passed over")
+    if done.read:
+        print(f"{len(done.read)} that existed already: read now")
     for path, what in done.no_images:
         print(f"passed over: {path} holds {what}")
     return 0

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from gradprom._chain import parse_chain
+from gradprom._chain import Range, parse_chain
 from gradprom._resize import resized
 from gradprom.errors import UserError
 
@@ -181,6 +181,43 @@ class Chain:
         return image
 
 
+@dataclass(frozen=True)
+class Drawn:
+    """A degradation that is another one for each image: its strength is drawn, and whether it comes at all.
+
+    Attributes:
+        make: what it is, given its numbers.
+        values: these numbers; a range is drawn from evenly.
+        probability: the share of images that it comes to.
+
+    Example:
+        >>> half = Drawn(GaussianNoise, (Range(0.1, 0.2),), probability=0.5)
+        >>> image = torch.full((1, 4, 4), 0.5)
+        >>> 35 < sum(torch.equal(degrade(half, image, key), image) for key in range(100)) < 65
+        True
+    """
+
+    make: Callable[..., Degradation]
+    values: tuple[float | Range, ...]
+    probability: float = 1.0
+
+    def __call__(self, image: Tensor, generator: torch.Generator) -> Tensor:
+        """Degrade one image, shape (C, H, W), or leave it as it is."""
+        if self.probability < 1 and _uniform(generator) >= self.probability:
+            return image
+        return self.make(*(_drawn(value, generator) for value in self.values))(image, generator)
+
+
+def _drawn(value: float | Range, generator: torch.Generator) -> float:
+    if not isinstance(value, Range):
+        return value
+    return value.low + (value.high - value.low) * _uniform(generator)
+
+
+def _uniform(generator: torch.Generator) -> float:
+    return torch.rand((), generator=generator, dtype=torch.float64, device=generator.device).item()
+
+
 def build_degradation(text: str) -> Chain:
     """The degradations that a text names, see :func:`gradprom._chain.parse_chain`.
 
@@ -197,7 +234,12 @@ def build_degradation(text: str) -> Chain:
         "blur": lambda kernel, sigma: GaussianBlur(int(kernel), sigma),
         "downsample": lambda scale: Downsample(int(scale)),
     }
-    return Chain(tuple(kinds[link.name](*link.values) for link in parse_chain(text)))
+    return Chain(
+        tuple(
+            Drawn(kinds[link.name], link.values, link.probability) if link.is_drawn else kinds[link.name](*link.values)
+            for link in parse_chain(text)
+        )
+    )
 
 
 def degrade(degradation: Degradation, image: Tensor, key: int) -> Tensor:

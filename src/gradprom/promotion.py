@@ -21,12 +21,20 @@ a = ⟨P, G⟩ / ‖G‖ ≥ 0 by the guarantee, and its part across G, of lengt
 the tangent b / (‖G‖ + a) ≤ ρ ‖G‖ / ‖G‖ = ρ. ∎  Without the guarantee (``always``, ``any``) and for ρ < 1, u lies in a
 ball of radius ρ ‖G‖ around G, which is seen from the origin under the half angle arcsin ρ.
 
-**The gate at the interface** (``gate_at="interface"``) is an approximation, for speed. Gradients are compared where the
-two models meet, as g = ∂L_IP/∂y and a = ∂L_VR/∂y of the enhancer's output y = f(θ). With J = ∂y/∂θ the gradients over θ
-are G = Jᵀg and A = Jᵀa, so one pass carries g + p on to u = Jᵀ(g + p). But ⟨G, A⟩ = gᵀ(J Jᵀ)a is another product than
-⟨g, a⟩: the gate may decide otherwise, and then neither the guarantee nor the cone holds over θ, only at the interface.
-Under autocast the one pass also rounds g + p, and in bf16 a p a hundred times smaller than g drowns in that, as it does
-in any joint training by one backward pass; the exact rule carries G and A by themselves and loses nothing.
+**Cheaper gates** (``gate_at``) are approximations. The rule takes one backward pass through the enhancer for every
+loss. With J = ∂y/∂θ of the enhancer's output y, g = ∂L_IP/∂y and a = ∂L_VR/∂y, it is G = Jᵀg and A = Jᵀa: once
+something cheaper has decided on p, the multiple of a that is promoted, u = Jᵀ(g + p) takes one pass in all.
+
+- ``last_layer`` compares G_s and A_s, the parts of G and A that belong to the last layer's parameters; the passes that
+  bring them end there. Of u_s all that is said above holds: ⟨P_s, G_s⟩ ≥ 0, ‖P_s‖ ≤ ρ ‖G_s‖, and the angle. Of the rest
+  nothing is known: ⟨P, G⟩ = ⟨P_s, G_s⟩ + ⟨P_r, G_r⟩ may be negative, and ‖P‖ larger than ρ ‖G‖. Other parameters may
+  be named in the last layer's stead; with all of θ this is the rule itself.
+- ``interface`` compares g and a. ⟨G, A⟩ = gᵀ(J Jᵀ)a is another product than ⟨g, a⟩, and all that is said above holds of
+  g and p, of nothing over θ.
+
+Under autocast the one pass rounds g + p, and in bf16 a p a hundred times smaller than g drowns in that, as it does in
+any joint training by one backward pass; the rule carries G and A by themselves and loses nothing. And an auxiliary that
+is not finite, but only where nothing is compared, spoils the whole step.
 """
 
 from __future__ import annotations
@@ -41,10 +49,10 @@ from torch import Tensor
 
 from gradprom._gates import Combine, GateName, decide
 from gradprom._gradients import Gradients, add_to_grad, average_over_processes, checksum, reduce_all
-from gradprom._passes import Found, at_interface, at_parameters, carry
+from gradprom._passes import Found, at_interface, at_parameters, carry, last_layer
 from gradprom._rule import Step, judge, products_of, promote
 
-GateAt = Literal["parameters", "interface"]
+GateAt = Literal["parameters", "last_layer", "interface"]
 GatePer = Literal["batch", "sample"]
 
 __all__ = ["Combine", "GateAt", "GateName", "GatePer", "GradientPromotion", "Step", "average_over_processes"]
@@ -63,12 +71,13 @@ class GradientPromotion:
         combine: with several auxiliaries, ``each`` is judged by itself; ``all``: all must be aligned, or none is
             promoted; ``any``: one aligned auxiliary opens the gate for all, which gives up the guarantee.
         max_ratio: ρ > 0 of the cone, or None for no bound on the length of what is promoted.
-        gate_at: ``parameters`` compares gradients over θ, the rule; ``interface`` compares them at the enhancer's
-            output, an approximation that saves one backward pass through the enhancer for each auxiliary (see above).
-            With ``always`` and no cone there is nothing to approximate: θ gets the same either way.
+        gate_at: where gradients are compared. ``parameters``: over θ, the rule. ``last_layer``: over those parameters
+            alone that a backward pass meets first, down to the first weight; or give some of θ. ``interface``: at the
+            enhancer's output. All but the first are approximations that save one backward pass through the enhancer for
+            each auxiliary (see above). With ``always`` and no cone there is nothing to approximate.
         gate_per: at the interface, one decision for the ``batch``, or one for each ``sample`` of its first dimension.
         reduce: averages a list of tensors over processes, in place; called before the gate, so that every process takes
-            the same decision, once a step (at the interface a few times). See :func:`average_over_processes`.
+            the same decision, once a step (with a cheaper gate a few times). See :func:`average_over_processes`.
         scaler: a ``torch.amp.GradScaler``; gradients are then left scaled, for its ``step`` to unscale.
 
     Raises:
@@ -98,7 +107,7 @@ class GradientPromotion:
         gate: GateName = "hard",
         combine: Combine = "each",
         max_ratio: float | None = None,
-        gate_at: GateAt = "parameters",
+        gate_at: GateAt | Iterable[Tensor] = "parameters",
         gate_per: GatePer = "batch",
         reduce: Callable[[list[Tensor]], None] | None = None,
         scaler: torch.amp.GradScaler | None = None,
@@ -107,17 +116,20 @@ class GradientPromotion:
         self._phi = list(dict.fromkeys(recognizer_parameters))
         if not set(self._theta).isdisjoint(self._phi):
             raise ValueError("the enhancer and a recognizer share a parameter: each must belong to one of them")
+        self.gate_at = gate_at if isinstance(gate_at, str) else list(dict.fromkeys(gate_at))
         for option, value, known in (
             ("gate", gate, GateName),
             ("combine", combine, Combine),
-            ("gate_at", gate_at, GateAt),
+            ("gate_at", self.gate_at, GateAt),
             ("gate_per", gate_per, GatePer),
         ):
-            if value not in get_args(known):
+            if not isinstance(value, list) and value not in get_args(known):
                 raise ValueError(f"{option} {value!r} is unknown: use one of {', '.join(get_args(known))}")
-        if gate_at == "interface" and gate == "per_tensor":
-            raise ValueError("gate 'per_tensor' judges the tensors of θ: it needs gate_at='parameters'")
-        if gate_at == "parameters" and gate_per == "sample":
+        if not isinstance(self.gate_at, str) and not set(self.gate_at) <= set(self._theta):
+            raise ValueError("gate_at holds a tensor that is not among the enhancer's parameters: choose some of them")
+        if gate == "per_tensor" and self.gate_at != "parameters":
+            raise ValueError("gate 'per_tensor' judges every tensor of θ: it needs gate_at='parameters'")
+        if gate_per == "sample" and self.gate_at != "interface":
             raise ValueError("gate_per 'sample' needs gate_at='interface': gradients of θ are sums over the samples")
         for number in weight.values() if isinstance(weight, Mapping) else [weight]:
             if not 0 <= number < math.inf:
@@ -128,7 +140,6 @@ class GradientPromotion:
         self.gate = gate
         self.combine = combine
         self.max_ratio = max_ratio
-        self.gate_at = gate_at
         self.gate_per = gate_per
         self._reduce = reduce
         self._scaler = scaler if scaler is not None and scaler.is_enabled() else None
@@ -148,14 +159,14 @@ class GradientPromotion:
             auxiliaries: recognition losses by name, scalars.
             interface: the enhancer's output, where the two models meet. Given, each recognizer is passed through once,
                 its graph is freed, and its gradient is carried on from here; then no auxiliary may depend on θ in
-                another way. With the gate at the interface it is needed, and the same holds for the main loss.
+                another way. A cheaper gate needs it, and the same holds for the main loss.
 
         Returns:
             The record of the step. Within :meth:`accumulate` only its losses are filled in.
 
         Raises:
             ValueError: a loss is not a scalar or does not depend on any parameter, the interface does not depend on θ
-                or is bypassed or missing, or an auxiliary has no weight.
+                or is bypassed or missing, an auxiliary has no weight, or no parameter of the gate requires a gradient.
             RuntimeError: a model is compiled with donated buffers, which allow for one backward pass only.
         """
         auxiliaries = auxiliaries or {}
@@ -182,9 +193,10 @@ class GradientPromotion:
         if self.gate_at == "parameters":
             found = at_parameters(scaled, by_name, interface, theta, phi)
         elif interface is None:
-            raise ValueError("gate_at='interface' needs the interface: pass what the enhancer returned")
+            raise ValueError("a gate_at other than 'parameters' needs the interface: pass what the enhancer returned")
         else:
-            found = at_interface(scaled, by_name, interface, theta, phi, samples=self.gate_per == "sample")
+            compared, samples = self._compared(interface, theta), self.gate_per == "sample"
+            found = at_interface(scaled, by_name, interface, theta, phi, compared, samples=samples)
         losses = torch.stack([loss.detach().reshape(()).to(main.device) for loss in (main, *auxiliaries.values())])
         found.losses = losses.to(torch.promote_types(losses.dtype, torch.float32))
         if self._pending is None:
@@ -200,8 +212,8 @@ class GradientPromotion:
         """Gate once over several micro-batches: gradients and losses of the calls within are summed, as PyTorch's are.
 
         Divide each loss by the number of micro-batches to get the step of the whole batch. The record that is yielded
-        is filled in when the block ends; an exception within leaves ``.grad`` as it was. With the gate at the interface
-        the enhancer's graphs are held until then, as one pass through all of them follows the decision: that takes the
+        is filled in when the block ends; an exception within leaves ``.grad`` as it was. With a cheaper gate the
+        enhancer's graphs are held until then, as one pass through all of them follows the decision: that takes the
         memory of the whole batch.
 
         Example:
@@ -232,6 +244,15 @@ class GradientPromotion:
             raise ValueError(f"auxiliary {name!r} has no weight: there are weights for {', '.join(self.weight)}")
         return self.weight[name]
 
+    def _compared(self, interface: Tensor, theta: list[Tensor]) -> list[Tensor]:
+        """The part of θ whose gradients a cheaper gate compares; empty: those at the interface."""
+        if self.gate_at == "interface":
+            return []
+        chosen = last_layer(interface, theta) if isinstance(self.gate_at, str) else self._active(self.gate_at)
+        if not chosen:
+            raise ValueError("no parameter whose gradient the gate compares requires one: name others in gate_at")
+        return chosen
+
     @staticmethod
     def _active(parameters: list[Tensor]) -> list[Tensor]:
         return [parameter for parameter in parameters if parameter.requires_grad]
@@ -244,28 +265,20 @@ class GradientPromotion:
         table, totals = self._products(found)
         judged = judge(found, table, totals, scale)
         step = judged.step
+        if not (step.skipped or step.overflow):
+            weights = {name: self._weight(name) for name in found.auxiliaries}
+            decided = decide(
+                judged.products, weights, judged.finite, self.gate, self.combine, bounded=self.max_ratio is not None
+            )
+            update = promote(found, judged, decided, self.max_ratio, self._mean, samples=self.gate_per == "sample")
+            rest, carried = self._carried(found)
+            if not bool(checksum(carried, found.losses.device).isfinite()):  # an enhancer's own pass overflows, too
+                step.spoil(overflow=scale > 1)
         if step.skipped or step.overflow:
             self._refuse(step)
             return step
-        weights = {name: self._weight(name) for name in found.auxiliaries}
-        decided = decide(
-            judged.products, weights, judged.finite, self.gate, self.combine, bounded=self.max_ratio is not None
-        )
-        average: dict[str, Callable[[Tensor], Tensor]] = {}
-        if self._reduce is not None and found.interfaces:
-            # each process knows the lengths at its own interface: of a batch they decide, of samples they are recorded
-            average = {"pool" if self.gate_per == "sample" else "agree": self._averaged}
-        update = promote(found, judged, decided, self.max_ratio, **average)
-        if found.interfaces:
-            update = self._carried(found)
-            if not bool(checksum(update, found.losses.device).isfinite()):
-                # an enhancer's own pass can overflow, too
-                step.overflow, step.skipped = scale > 1, scale <= 1
-                step.promoted, step.share = dict.fromkeys(step.promoted, False), dict.fromkeys(step.share, 0.0)
-                step.ratio = 0.0
-                self._refuse(step)
-                return step
-        add_to_grad(self._active(self._theta), update)
+        add_to_grad(found.parameters, update[: len(found.parameters)])
+        add_to_grad(rest, carried)
         for name, gradients in found.recognition.items():
             if judged.finite[name]:
                 add_to_grad(self._active(self._phi), gradients)
@@ -273,32 +286,37 @@ class GradientPromotion:
 
     def _products(self, found: Found) -> tuple[Tensor, Tensor]:
         """Inner products by unit, shape (1 + 2K, units, n), and over all units, the same in every process."""
-        recognition = [(self._active(self._phi), gradients) for gradients in found.recognition.values()]
-        if not found.interfaces:
-            if self._reduce is not None:
-                theta = self._active(self._theta)
-                lists = [(theta, gradients) for gradients in (found.main, *found.auxiliaries.values())]
-                reduce_all(self._reduce, lists + recognition, found.losses)
-            rows = products_of(found)
-            return rows[:, None], rows
+        lists = [(found.parameters, gradients) for gradients in (found.main, *found.auxiliaries.values())]
+        lists += [(self._active(self._phi), gradients) for gradients in found.recognition.values()]
+        self._average(lists, found.losses)
         rows = products_of(found)
+        if self.gate_at == "parameters":
+            return rows[:, None], rows
         totals = rows.sum(1, keepdim=True)
-        if self._reduce is not None:
-            reduce_all(self._reduce, recognition, found.losses, totals)
+        if self.gate_at == "interface":
+            self._average([], totals)
         return (rows[:, :, None] if self.gate_per == "sample" else totals[:, None]), totals
 
-    def _carried(self, found: Found) -> Gradients:
-        theta = self._active(self._theta)
-        gradients = carry(found.interfaces, found.signals, theta)
-        if self._reduce is not None:
-            reduce_all(self._reduce, [(theta, gradients)], found.losses.clone())
-        return gradients
+    def _carried(self, found: Found) -> tuple[list[Tensor], Gradients]:
+        """The parameters that the passes before the gate did not reach, and their gradients."""
+        reached = set(found.parameters)
+        rest = [parameter for parameter in self._active(self._theta) if parameter not in reached]
+        gradients = carry(found, rest)
+        if rest:
+            self._average([(rest, gradients)])
+        return rest, gradients
 
-    def _averaged(self, numbers: Tensor) -> Tensor:
-        assert self._reduce is not None  # noqa: S101 - it is what is asked to average
+    def _mean(self, numbers: Tensor) -> Tensor:
+        """Over processes, of what each knows of its own interface alone; gradients of θ are averaged already."""
+        if self.gate_at != "interface":
+            return numbers
         on_device = numbers.to(self._theta[0].device)
-        self._reduce([on_device])
+        self._average([], on_device)
         return on_device.to(numbers)
+
+    def _average(self, lists: list[tuple[list[Tensor], Gradients]], *others: Tensor) -> None:
+        if self._reduce is not None:
+            reduce_all(self._reduce, lists, *others)
 
     def _refuse(self, step: Step) -> None:
         """Leave no gradient, or one that tells the scaler of an overflow."""

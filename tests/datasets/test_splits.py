@@ -114,6 +114,19 @@ def test_a_file_that_is_no_such_table(text: str, sentence: str, tmp_path: Path) 
         apply_split(dataset(["a"], ["b"]), path)
 
 
+def test_what_is_not_named_is_left_out_where_a_line_says_so(tmp_path: Path) -> None:
+    path = tmp_path / "split.csv"
+    path.write_text("id,part\nd,train\n*,none\na,test\n", encoding="utf-8")
+    part = apply_split(dataset(["a", "b", "c"], ["d"]), path)
+    assert (ids(part.train), ids(part.test)) == (["d"], ["a"])
+    path.write_text("id,part\nd,train\n*,none\na,test\nx,test\n", encoding="utf-8")
+    with pytest.raises(UserError, match=r"has no 1 of these 3, 'x' first"):  # what is named must be there all the same
+        apply_split(dataset(["a", "b", "c"], ["d"]), path)
+    path.write_text("id,part\nd,train\n*,train\na,test\n", encoding="utf-8")
+    with pytest.raises(UserError, match=r"has no 1 of these 3, '\*' first"):
+        apply_split(dataset(["a", "b", "c"], ["d"]), path)
+
+
 def test_a_missing_file(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"offical: expected a file of columns id and part, found none"):
         apply_split(dataset(["a"], ["b"]), tmp_path / "offical")
@@ -140,3 +153,15 @@ def test_a_file_is_what_load_dataset_splits_by(own_images: Path, tmp_path: Path)
     assert ids(again.test) == sorted(ids(drawn.test))
     with path.open(encoding="utf-8") as file:
         assert {row["id"] for row in csv.DictReader(file) if row["part"] == "train"} == set(ids(again.train))
+
+
+@pytest.mark.realdata
+def test_the_shipped_model_s_list_takes_the_images_under_cc0_alone(real_isic: Path) -> None:
+    with (real_isic / "metadata.csv").open(encoding="utf-8") as file:
+        free = {row["isic_id"] for row in csv.DictReader(file) if row["licence"] == "CC0"}
+    path = Path(__file__).parents[2] / "examples" / "dermoscopy_split.csv"
+    taken = load_dataset("isic2018", real_isic, split=str(path))
+    assert set(ids(taken.train)) | set(ids(taken.test)) == free
+    assert (len(taken.train), len(taken.test)) == (365, 91)
+    labels = [sum(sample.label == 0 for sample in part) for part in (taken.train, taken.test)]
+    assert labels == [91, 23]  # a fifth of the melanomas is tested on

@@ -17,7 +17,7 @@ from torch import nn
 
 from gradprom.errors import PartialFailureError, UserError
 from gradprom.images import Image, write_image
-from gradprom.inference import files
+from gradprom.inference import _file
 from gradprom.inference.files import enhance_files
 from gradprom.inference.model import Model
 
@@ -250,7 +250,7 @@ def test_each(tmp_path: Path) -> None:
 def test_a_full_disk_stops(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in "abc":
         put(tmp_path / "in" / f"{name}.png")
-    write = files.write_image
+    write = _file.write_image
 
     def full(path: Path, image: Image) -> None:
         if path.name == "a.png":
@@ -258,7 +258,7 @@ def test_a_full_disk_stops(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
         error = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         raise UserError(f"{path}: the file cannot be written ({error.strerror})") from error
 
-    monkeypatch.setattr(files, "write_image", full)
+    monkeypatch.setattr(_file, "write_image", full)
     with pytest.raises(PartialFailureError) as caught:
         enhance_files(GREY, [tmp_path / "in"], tmp_path / "out")
     first, second, third = str(caught.value).splitlines()

@@ -38,6 +38,14 @@ WRONG: list[tuple[Config, str]] = [
         Config(segmentation=SEGMENTATION, promotion=PromotionConfig(gate_per="sample")),
         r"gate_per sample needs promotion\.gate_at interface",
     ),
+    (
+        Config(segmentation=SEGMENTATION, promotion=PromotionConfig(gate="per_tensor", gate_at="last_layer")),
+        r"per_tensor judges the enhancer's tensors: set promotion\.gate_at to parameters",
+    ),
+    (
+        Config(segmentation=SEGMENTATION, promotion=PromotionConfig(gate_per="sample", gate_at="last_layer")),
+        r"gate_per sample needs promotion\.gate_at interface",
+    ),
     (Config(degradation="fog 2"), r"degradation 'fog' is unknown"),
     (Config(degradation="downsample 4", training=TrainingConfig(size=98)), r"98 pixels.*multiple of 4"),
     (Config(training=TrainingConfig(batch_size=0)), r"training\.batch_size is 0"),
@@ -66,6 +74,10 @@ WRONG: list[tuple[Config, str]] = [
     (Config(strategy="joint", segmentation=SEGMENTATION, promotion=PromotionConfig(gate="soft")), "not to 'joint'"),
     (Config(strategy="frozen", segmentation=SEGMENTATION, promotion=PromotionConfig(combine="any")), "not to 'frozen'"),
     (Config(diagnosis=RecognizerConfig()), r"diagnosis needs training\.view whole"),
+    (
+        Config(segmentation=SEGMENTATION, training=TrainingConfig(compile=True, recompute="all")),
+        r"training\.recompute all does not go with training\.compile",
+    ),
     (
         Config(strategy="recognizer_only", supervision="unsupervised", segmentation=SEGMENTATION),
         "recognizer_only needs supervision supervised",

@@ -38,7 +38,7 @@ def same(a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_a_run_folder_is_whole_and_loads_back(strategy: str, trained: Trained, make_config: MakeConfig) -> None:
     folder, what = trained(strategy), STRATEGIES[strategy]
-    expected = {"config.yaml", "run.json", "checkpoint.pt", "metrics.csv", "promotion.csv", "tensorboard"}
+    expected = {"config.yaml", "run.json", "checkpoint.pt", "metrics.csv", "promotion.csv", "tensorboard", "card.md"}
     expected |= {"enhancer.safetensors", "preview.png"} if what.enhancer else set()
     expected |= {"recognizer.safetensors"} if what.recognizer else set()
     assert {path.name for path in folder.iterdir()} == expected

@@ -7,9 +7,9 @@ import functools
 import hashlib
 import queue
 import threading
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeVar
 
 import numpy as np
 import torch
@@ -19,6 +19,8 @@ from gradprom.datasets.augment import Augment, crop_view, whole_view
 from gradprom.datasets.cache import PixelCache
 from gradprom.datasets.sample import Sample
 from gradprom.errors import UserError
+
+T = TypeVar("T")
 
 _AHEAD = 4  # batches prepared while the last one is used
 
@@ -138,39 +140,8 @@ class Loader:
         )
 
     def iterate(self, start: int, stop: int) -> Generator[Batch, None, None]:
-        """The batches of steps ``start`` to ``stop`` - 1, prepared ahead by one thread.
-
-        The thread ends with the iterator, also when that is closed early; an exception in it is raised here.
-        """
-        ready: queue.Queue[Batch | BaseException] = queue.Queue(maxsize=_AHEAD)
-        closed = threading.Event()
-
-        def put(item: Batch | BaseException) -> None:
-            while not closed.is_set():
-                with contextlib.suppress(queue.Full):
-                    ready.put(item, timeout=0.1)
-                    return
-
-        def prepare() -> None:
-            try:
-                for step in range(start, stop):
-                    if closed.is_set():
-                        return
-                    put(self.batch(step))
-            except BaseException as error:  # whatever it is, it belongs to the caller
-                put(error)
-
-        thread = threading.Thread(target=prepare, name="gradprom-loader", daemon=True)
-        thread.start()
-        try:
-            for _ in range(start, stop):
-                item = ready.get()
-                if isinstance(item, BaseException):
-                    raise item
-                yield item
-        finally:
-            closed.set()
-            thread.join()
+        """The batches of steps ``start`` to ``stop`` - 1, prepared ahead by one thread, see :func:`ahead`."""
+        return ahead(self.batch, start, stop)
 
     def _draw(self, position: int) -> tuple[Sample, int, Tensor, Tensor | None]:
         epoch, place = divmod(position, len(self._samples))
@@ -184,6 +155,51 @@ class Loader:
     def _shuffled(self, epoch: int) -> list[int]:
         rng = np.random.Generator(np.random.Philox(key=_key("order", self._seed, epoch)))
         return [int(index) for index in rng.permutation(len(self._samples))]
+
+
+def ahead(make: Callable[[int], T], start: int, stop: int) -> Generator[T, None, None]:
+    """What ``make`` gives for ``start`` to ``stop`` - 1, made a few steps ahead by one thread.
+
+    The thread ends with the iterator, also when that is closed early; an exception in it is raised here.
+
+    Example:
+        >>> list(ahead(lambda step: step**2, 2, 5))
+        [4, 9, 16]
+    """
+    ready: queue.Queue[T | _Failed] = queue.Queue(maxsize=_AHEAD)
+    closed = threading.Event()
+
+    def put(item: T | _Failed) -> None:
+        while not closed.is_set():
+            with contextlib.suppress(queue.Full):
+                ready.put(item, timeout=0.1)
+                return
+
+    def work() -> None:
+        try:
+            for step in range(start, stop):
+                if closed.is_set():
+                    return
+                put(make(step))
+        except BaseException as error:  # whatever it is, it belongs to the caller
+            put(_Failed(error))
+
+    thread = threading.Thread(target=work, name="gradprom-loader", daemon=True)
+    thread.start()
+    try:
+        for _ in range(start, stop):
+            item = ready.get()
+            if isinstance(item, _Failed):
+                raise item.error
+            yield item
+    finally:
+        closed.set()
+        thread.join()
+
+
+@dataclass(frozen=True)
+class _Failed:
+    error: BaseException
 
 
 def _all_or_none(what: str, present: list[bool]) -> bool:

@@ -13,6 +13,8 @@ from gradprom.datasets.sample import Dataset, Sample
 from gradprom.errors import UserError
 
 PARTS = ("train", "test")
+_REST = ("*", "none")
+"""The line of a split that leaves out all that it does not name."""
 
 
 def write_split(dataset: Dataset, path: str | Path) -> None:
@@ -43,8 +45,10 @@ def apply_split(dataset: Dataset, path: str | Path) -> Dataset:
     Samples come sorted by id in either part, so that what is drawn from them later depends on the file alone and not on
     how ``dataset`` was split before. Blanks around an id are not looked at.
 
+    A line ``*,none`` leaves out all samples that are not named: those under another licence, for one.
+
     Args:
-        dataset: every sample of its two parts must be named once, and no other.
+        dataset: every sample of its two parts must be named once, unless the rest is left out, and no other.
         path: a CSV file in UTF-8, such as `write_split` writes.
 
     Raises:
@@ -58,7 +62,9 @@ def apply_split(dataset: Dataset, path: str | Path) -> Dataset:
     if len(samples) != len(dataset.train) + len(dataset.test):
         raise UserError(f"dataset {dataset.name} has two samples of one id: a split cannot tell them apart")
     rows = read_table(path, key=("id",), value="part")
-    _refuse_wrong_rows(path, rows, samples, dataset.name)
+    whole = _REST not in rows
+    rows = [row for row in rows if row != _REST]
+    _refuse_wrong_rows(path, rows, samples, dataset.name, whole)
     dealt: dict[str, list[Sample]] = {part: [] for part in PARTS}
     for name, part in sorted(rows):
         dealt[part].append(samples[name])
@@ -79,7 +85,9 @@ def groups_in_both(train: Sequence[Sample], test: Sequence[Sample]) -> list[str]
     return sorted({s.group for s in train if s.group is not None} & {s.group for s in test if s.group is not None})
 
 
-def _refuse_wrong_rows(path: Path, rows: list[tuple[str, str]], samples: dict[str, Sample], dataset: str) -> None:
+def _refuse_wrong_rows(
+    path: Path, rows: list[tuple[str, str]], samples: dict[str, Sample], dataset: str, whole: bool
+) -> None:
     other = [(name, part) for name, part in rows if part not in PARTS]
     if other:
         raise UserError(
@@ -94,8 +102,8 @@ def _refuse_wrong_rows(path: Path, rows: list[tuple[str, str]], samples: dict[st
         )
     named = {name for name, _ in rows}
     missing = sorted(name for name in samples if name not in named)
-    if missing:
+    if missing and whole:
         raise UserError(
             f"{path}: expected every image of dataset {dataset} to be named, {len(missing)} of {len(samples)} are "
-            f"not, {missing[0]!r} first: add a line for each"
+            f"not, {missing[0]!r} first: add a line for each, or a line {','.join(_REST)} to leave them out"
         )

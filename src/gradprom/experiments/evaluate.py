@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from functools import partial
@@ -18,7 +19,10 @@ from gradprom.degradations import build_degradation, degrade
 from gradprom.errors import UserError
 from gradprom.evaluation import Evaluation, evaluate
 from gradprom.inference.load import check_device, load, load_recognizers
+from gradprom.inference.reader import recognition_size
+from gradprom.models import find_model, is_shipped
 from gradprom.strategies import STRATEGIES
+from gradprom.training.card import write_card
 from gradprom.training.config import Config
 from gradprom.training.data import build_dataset
 from gradprom.training.folder import read_config, read_record
@@ -30,6 +34,7 @@ def evaluate_run(
     *,
     dataset: str | None = None,
     root: str | None = None,
+    degradation: str | None = None,
     output: str | Path | None = None,
     seed: int = 0,
     limit: int | None = None,
@@ -40,13 +45,15 @@ def evaluate_run(
     device: str = "cpu",
     progress: Progress | None = None,
 ) -> Evaluation:
-    """Measure a run and write ``evaluation.csv`` (per image) and ``evaluation.json``.
+    """Measure a run and write ``evaluation.csv`` (per image) and ``evaluation.json``, and its card anew.
 
     Args:
-        folder: a run folder.
+        folder: a run folder, or the name of a shipped model.
         dataset: another dataset than the run's own, by name; its images are brought to the model's channels, and what
             its labels mean to the run's recognizers is known only if the classes are the same.
         root: that dataset's folder, or the new place of the run's own.
+        degradation: another one than the run was trained for: the files are then named by it, as in
+            ``evaluation-gaussian-0.1.json``.
         output: where to write; the run folder by default, which is for the run's own whole test set alone.
         seed: of the test images' noise, the same for every run that is to be compared.
         limit: measure only so many images.
@@ -59,17 +66,21 @@ def evaluate_run(
         progress: a running progress display.
 
     Raises:
-        UserError: the run has no weights, the dataset cannot be read, or ``output`` is needed and not given.
+        UserError: the run has no weights, the dataset cannot be read, the degradation makes images smaller by another
+            factor than the run enlarges them, or ``output`` is needed and not given.
     """
+    folder = find_model(folder)
+    if output is None and is_shipped(folder):
+        raise UserError(f"{folder.name} is a model of the package, where nothing is written: give -o FOLDER")
     if output is None and (dataset is not None or limit is not None or seed != 0):
         raise UserError(
             "another dataset, a limit or another seed would replace the run's own evaluation: give -o FOLDER for it"
         )
-    folder = Path(folder)
     check_device(device)
     config, record = read_config(folder), read_record(folder)
+    chain = _chain(folder, config, degradation)
     data = dataset_of(config, dataset, root, record.channels)
-    recognizers = _that_know(data, folder)
+    recognizers = {} if is_shipped(folder) else _that_know(data, folder)
     if reader is not None:
         _check_reader(Path(reader), config, dataset)
     if reader is not None and not (readers := _that_know(data, Path(reader))):
@@ -79,27 +90,54 @@ def evaluate_run(
     result = evaluate(
         data.test[:limit],
         channels=record.channels,
-        degrade=partial(degrade, build_degradation(config.degradation)),
+        degrade=partial(degrade, build_degradation(chain)),
         enhancer=load(folder).enhancer if STRATEGIES[config.strategy].enhancer else None,
         recognizers=recognizers,
         readers=readers if reader is not None else None,
         classes=data.classes,
         mask_classes=data.mask_classes,
-        sigma=chain_sigma(config.degradation),
-        scale=chain_scale(config.degradation),
+        sigma=chain_sigma(chain),
+        scale=chain_scale(chain),
         seed=seed,
         device=device,
-        recognition_size=config.size_of("cascade") if config.view_of("cascade") == "whole" else None,
+        recognition_size=recognition_size(config),
         baselines=baselines,
         cache=None if cache is None else Path(cache),
-        degradation=describe_chain(config.degradation),
+        degradation=chain,
         autocast=partial(_autocast, precision, torch.device(device).type),
         progress=progress,
     )
     words = data.name if limit is None else f"{data.name}, the first {limit} test images"
     result = replace(result, dataset=words, precision=resolve_precision(precision, torch.device(device).type))
-    result.write(Path(output) if output is not None else folder)
+    where = Path(output) if output is not None else folder
+    result.write(where, "evaluation" if chain == describe_chain(config.degradation) else _file_name(chain))
+    if where.resolve() == folder.resolve():
+        write_card(folder, config, record)
     return result
+
+
+def _chain(folder: Path, config: Config, degradation: str | None) -> str:
+    """The degradation to measure at, in its one way to be written."""
+    chain = describe_chain(config.degradation if degradation is None else degradation)
+    own = chain_scale(config.degradation)
+    if chain_scale(chain) != own:
+        raise UserError(
+            f"degradation {chain!r} makes images smaller by {chain_scale(chain)}, but {folder} makes them larger by "
+            f"{own}: give one with {f'downsample {own}' if own > 1 else 'no downsample'}"
+        )
+    return chain
+
+
+def _file_name(chain: str) -> str:
+    """A name without blanks that a file system takes.
+
+    >>> _file_name("gaussian 0.3 + blur 3 2")
+    'evaluation-gaussian-0.3+blur-3-2'
+    """
+    name = chain.replace(" + ", "+").replace(" ", "-")
+    if len(name) > 100:
+        name = f"{name[:80]}-{hashlib.sha256(chain.encode()).hexdigest()[:12]}"
+    return f"evaluation-{name}"
 
 
 def _that_know(data: Dataset, folder: Path) -> dict[str, nn.Module]:

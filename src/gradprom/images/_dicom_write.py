@@ -70,8 +70,7 @@ class Derivation:
     def __init__(self, model: str, *, deidentify: bool = False) -> None:
         from gradprom.images._dicom_deidentify import load_deidentifier
 
-        # ASCII whatever the object's character set; a backslash would part it into two values
-        self.model = "".join(c if c.isascii() and c.isprintable() and c != "\\" else "?" for c in model)
+        self.model = plain_text(model)
         self.deidentify: Callable[[Dataset], None] | None = load_deidentifier() if deidentify else None
         self._series: dict[str, str] = {}
 
@@ -80,6 +79,16 @@ class Derivation:
         from pydicom.uid import generate_uid
 
         return self._series.setdefault(source, generate_uid(prefix=None))
+
+
+def plain_text(text: str) -> str:
+    """Give a text that any object can hold: ASCII whatever its character set, and no backslash, which would part it.
+
+    Example:
+        >>> plain_text("Läsion\\\\1")
+        'L?sion?1'
+    """
+    return "".join(c if c.isascii() and c.isprintable() and c != "\\" else "?" for c in text)
 
 
 def strip(source: Dataset, plain_bytes: int) -> None:

@@ -225,6 +225,12 @@ def _kept_tags(page: Any) -> list[tuple[int, int, bytes]]:
     return tags
 
 
+def orientation_alone(block: bytes) -> bytes | None:
+    """Give an EXIF block without all but the orientation, or None if it has none."""
+    orientation = _exif_to_orientation(block)
+    return None if orientation is None else _orientation_to_exif(orientation)
+
+
 def _orientation_to_exif(orientation: int) -> bytes:
     from PIL.Image import Exif
 

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import warnings
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from gradprom.images._dicom_pixels import Decoded, decode, find_padding, intensities
+from gradprom.images._dicom_segment import load_highdicom, save_segmentation
 from gradprom.images._dicom_write import Derivation, save, strip
 from gradprom.images.frames import Frames, NoImageError, check_size, reading
 from gradprom.images.image import Pixels, UnreadableError
@@ -20,10 +21,11 @@ from gradprom.images.raster import MAX_PIXELS
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from numpy.typing import NDArray
     from pydicom import Dataset
     from pydicom.uid import UID
 
-__all__ = ["SUFFIXES", "Derivation", "is_dicom", "open_dicom"]
+__all__ = ["SUFFIXES", "Derivation", "is_dicom", "load_highdicom", "open_dicom", "write_segmentation"]
 
 SUFFIXES = (".dcm", ".dicom")
 _DIRECTORY = "1.2.840.10008.1.3.10"
@@ -103,6 +105,42 @@ def open_dicom(
             save(target, source, Decoded(values, decoded.bits, decoded.photometric), derivation)
 
     return Frames("dicom", len(decoded.values), read, write)
+
+
+def write_segmentation(
+    path: Path,
+    of: Path,
+    masks: Sequence[NDArray[np.uint8]],
+    *,
+    names: Sequence[str],
+    derivation: Derivation,
+    when: Literal["before", "after"],
+) -> None:
+    """Write the masks of an object's frames as a DICOM segmentation that refers to it, by highdicom.
+
+    It stands in the study of ``of`` and in its frame of reference, in one new series for each series of a call; every
+    class but the first, the background, is a segment. With ``derivation.deidentify`` an object that is not enhanced
+    (``when`` is "before") is referred to by the UIDs that it is given there.
+
+    Args:
+        path: where to.
+        of: a file that `open_dicom` reads.
+        masks: a mask for each frame, (H, W) of class numbers.
+        names: of the classes.
+        derivation: what all objects of one call share.
+        when: whether ``of`` is the image before enhancement or after it.
+
+    Raises:
+        UserError: highdicom is not installed, no segmentation can be made of ``of`` (several frames without a frame of
+            reference, for instance), or it cannot be written (then the ``OSError`` is the cause).
+    """
+    from pydicom import dcmread
+
+    with reading(of, "DICOM"), _quiet():
+        header = dcmread(of, stop_before_pixels=True, force=True)
+        if derivation.deidentify is not None and when == "before":
+            derivation.deidentify(header)
+        save_segmentation(path, header, np.stack(masks), names, derivation, when)
 
 
 def _read(path: Path, max_pixels: int) -> Dataset:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gzip
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +20,17 @@ from gradprom.images.raster import MAX_PIXELS
 
 SUFFIXES = (".nii", ".nii.gz")
 _LABEL = 1002  # NIFTI_INTENT_LABEL
+# What must be said of class numbers in one byte; the rest of a header tells where they lie
+_OF_LABELS = {
+    "datatype": 2,
+    "bitpix": 8,
+    "scl_slope": 1,
+    "scl_inter": 0,
+    "cal_min": 0,
+    "cal_max": 0,
+    "intent_code": _LABEL,
+    "intent_name": b"",
+}
 _MAX_HEADER = 64 * 2**20  # bytes: a vox_offset can claim any number
 _EXACT = 2**53  # up to which float64 holds every whole number
 
@@ -104,6 +115,34 @@ def open_nifti(
     return Frames("nifti", len(indices), read, write)
 
 
+def write_slice_masks(path: Path, of: Path, masks: Sequence[NDArray[np.uint8]]) -> None:
+    """Write the masks of a volume's slices as a NIfTI file of labels in the same place: all affines stay.
+
+    Args:
+        path: where to; ends in .nii or .nii.gz.
+        of: a file that `open_nifti` reads.
+        masks: a mask for each slice, in the order of its frames, (H, W) of class numbers.
+
+    Raises:
+        UserError: it cannot be written (then the ``OSError`` is the cause).
+        ValueError: there are more or fewer masks than slices.
+    """
+    with reading(of, "NIfTI"), _open(of) as file:
+        header, head = _read_head(file)
+    for name, value in _OF_LABELS.items():
+        header[name] = value
+    shape = tuple(int(length) for length in header.get_data_shape())
+    result = np.empty(shape, np.uint8, order="F")
+    planes = _planes(result, slice_axis(shape, _spacing(header)))
+    for index, mask in zip(np.ndindex(planes.shape[:-2]), masks, strict=True):
+        planes[index] = mask
+    block = header.binaryblock
+    with writing(path), atomic_path(path) as temporary, _create(temporary) as output:
+        output.write(block)
+        output.write(head[len(block) :])
+        output.write(result.T.data)
+
+
 def slice_axis(shape: tuple[int, ...], spacing: tuple[float, ...]) -> int | None:
     """Tell across which axis a volume is cut into slices; None for an image of two dimensions.
 
@@ -146,20 +185,8 @@ def _intensities(volume: _Volume, window: tuple[float, float] | None) -> Intensi
 
 
 def _read(path: Path, max_pixels: int, option: str) -> _Volume:
-    from nibabel.nifti1 import Nifti1Header
-    from nibabel.nifti2 import Nifti2Header
-
     with _open(path) as file:
-        start = file.read(4)
-        version = next((n for n in (348, 540) for order in ("little", "big") if start == n.to_bytes(4, order)), None)
-        if version is None:
-            raise UnreadableError("expected a NIfTI file, found another kind of file; check the name")
-        block = start + file.read(version - 4)
-        # nibabel's own checks would mend what they can, and print what they mended
-        header: Any = (Nifti1Header if version == 348 else Nifti2Header)(block, check=False)
-        offset = float(header["vox_offset"])
-        if header["magic"].item()[:3] not in (b"n+1", b"n+2") or not version + 4 <= offset <= _MAX_HEADER:
-            raise UnreadableError("expected a NIfTI file that holds its own voxels, found something else; convert it")
+        header, head = _read_head(file)
         shape = tuple(int(length) for length in header.get_data_shape())
         if len(shape) < 2:
             raise UnreadableError(f"expected 2 dimensions or more, found {len(shape)}; convert it")
@@ -172,7 +199,6 @@ def _read(path: Path, max_pixels: int, option: str) -> _Volume:
             )
         if int(header["intent_code"]) == _LABEL:
             raise NoImageError(path, "a map of labels")
-        head = block + file.read(int(offset) - version)
         data = file.read(int(np.prod(shape)) * kind.itemsize)
         file.read(1)  # lets gzip find out whether what it gave was right
     values = np.frombuffer(data, kind).reshape(shape, order="F")
@@ -186,8 +212,29 @@ def _read(path: Path, max_pixels: int, option: str) -> _Volume:
     slope, shift = float(header["scl_slope"]), float(header["scl_inter"])
     if slope == 0 or not np.isfinite([slope, shift]).all():
         slope, shift = 1.0, 0.0
-    spacing = tuple(float(length) for length in np.nan_to_num(np.abs(header.get_zooms())))
-    return _Volume(head, values, spacing, slope, shift)
+    return _Volume(head, values, _spacing(header), slope, shift)
+
+
+def _read_head(file: IO[bytes] | gzip.GzipFile) -> tuple[Any, bytes]:
+    """Give the header, and all bytes in front of the values."""
+    from nibabel.nifti1 import Nifti1Header
+    from nibabel.nifti2 import Nifti2Header
+
+    start = file.read(4)
+    version = next((n for n in (348, 540) for order in ("little", "big") if start == n.to_bytes(4, order)), None)
+    if version is None:
+        raise UnreadableError("expected a NIfTI file, found another kind of file; check the name")
+    block = start + file.read(version - 4)
+    # nibabel's own checks would mend what they can, and print what they mended
+    header: Any = (Nifti1Header if version == 348 else Nifti2Header)(block, check=False)
+    offset = float(header["vox_offset"])
+    if header["magic"].item()[:3] not in (b"n+1", b"n+2") or not version + 4 <= offset <= _MAX_HEADER:
+        raise UnreadableError("expected a NIfTI file that holds its own voxels, found something else; convert it")
+    return header, block + file.read(int(offset) - version)
+
+
+def _spacing(header: Any) -> tuple[float, ...]:
+    return tuple(float(length) for length in np.nan_to_num(np.abs(header.get_zooms())))
 
 
 @contextmanager

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -14,7 +14,11 @@ from gradprom._files import atomic_path
 from gradprom.images import _tiff
 from gradprom.images.frames import Frames, PlainWriter, check_size, reading, writing
 from gradprom.images.image import Image, Pixels, UnreadableError
+from gradprom.images.masks import mask_image
 from gradprom.images.raster import MAX_PIXELS
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 _CLASSIC = 2**32 - 2**25  # bytes: beyond, offsets of 32 bits do not reach
 
@@ -74,9 +78,7 @@ def open_pages(path: str | Path, *, max_pixels: int = MAX_PIXELS, option: str = 
         with reading(path, "TIFF"), tifffile.TiffFile(path) as tiff:
             page = tiff.pages[0 if stack is not None else index]
             pixels, alpha = _tiff.split(_samples(page) if stack is None else stack[index], page)
-            image = replace(_tiff.describe(page), pixels=pixels, alpha=alpha)
-            tile = (page.tilelength, page.tilewidth) if page.is_tiled else None
-            return image, {"tile": tile, "subfiletype": page.subfiletype}
+            return replace(_tiff.describe(page), pixels=pixels, alpha=alpha), _layout(page)
 
     def write(target: Path, frames: Iterable[Pixels]) -> None:
         with (
@@ -97,6 +99,43 @@ def open_pages(path: str | Path, *, max_pixels: int = MAX_PIXELS, option: str = 
                 writer.write(samples, contiguous=False, **_tiff.options(image), **options)
 
     return Frames("tiff", count, lambda index: page_of(index)[0].pixels, write)
+
+
+def write_page_masks(path: Path, of: Path, masks: Sequence[NDArray[np.uint8]]) -> None:
+    """Write the masks of a TIFF's pages as a TIFF of as many pages, laid out and compressed as those are.
+
+    Args:
+        path: where to.
+        of: a file that `open_pages` reads.
+        masks: a mask for each page, (H, W) of class numbers.
+
+    Raises:
+        UserError: it cannot be written (then the ``OSError`` is the cause).
+        ValueError: there are more or fewer masks than pages, or of another size.
+    """
+    import tifffile
+
+    with (
+        reading(of, "TIFF"),
+        tifffile.TiffFile(of) as tiff,
+        writing(path),
+        atomic_path(path) as temporary,
+        PlainWriter(temporary) as file,
+        tifffile.TiffWriter(file, bigtiff=sum(mask.size for mask in masks) > _CLASSIC) as writer,
+    ):
+        # of an ImageJ stack all images can lie behind the first page
+        pages = list(tiff.pages) if len(tiff.pages) > 1 else [tiff.pages[0]] * _count(tiff)
+        for page, mask in zip(pages, masks, strict=True):
+            options = _tiff.options(mask_image(_tiff.describe(page), mask))
+            writer.write(mask, contiguous=False, **options, **_layout(page))
+
+
+def _layout(page: Any) -> dict[str, Any]:
+    """Give what tifffile must be told of how a page is stored, beside what belongs to its image."""
+    return {
+        "tile": (page.tilelength, page.tilewidth) if page.is_tiled else None,
+        "subfiletype": page.subfiletype,
+    }
 
 
 def _count(tiff: Any) -> int:

@@ -1,4 +1,4 @@
-"""Models back from a run folder, by its path alone."""
+"""Models back from a run folder by its path, or from the package by their name."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from gradprom.datasets.sample import Dataset
 from gradprom.enhancers import build_enhancer
 from gradprom.errors import UserError
 from gradprom.inference.model import Model
+from gradprom.models import find_model, is_shipped
 from gradprom.recognizers import build_recognizer
 from gradprom.strategies import STRATEGIES
 from gradprom.training.config import Config, EnhancerConfig, RecognizerConfig
@@ -20,10 +21,10 @@ from gradprom.weights import read_weights
 
 
 def load(folder: str | Path, *, device: str = "cpu", enhancer: nn.Module | None = None) -> Model:
-    """The enhancer of a run, ready to enhance arrays and files.
+    """The enhancer of a run, or one that comes with the package, ready to enhance arrays and files.
 
     Args:
-        folder: a run folder.
+        folder: a run folder, or the name of a shipped model, see :func:`gradprom.models.find_model`.
         device: cpu, cuda or another of PyTorch's.
         enhancer: the run's own model, where it was trained with one that no configuration names.
 
@@ -31,7 +32,7 @@ def load(folder: str | Path, *, device: str = "cpu", enhancer: nn.Module | None 
         UserError: the folder is not a run folder, or has no weights, or they are of another model, or there is no
             such device.
     """
-    folder = Path(folder)
+    folder = find_model(folder)
     check_device(device)
     config, record = read_config(folder), read_record(folder)
     if not STRATEGIES[config.strategy].enhancer:
@@ -67,9 +68,14 @@ def load_recognizers(folder: str | Path) -> dict[str, nn.Module]:
     """The recognizers of a run by task, in eval mode; none for strategy enhancer_only.
 
     Raises:
-        UserError: as :func:`load`.
+        UserError: as :func:`load`, or a model is meant that comes with the package, without its recognizers.
     """
-    folder = Path(folder)
+    folder = find_model(folder)
+    if is_shipped(folder):
+        raise UserError(
+            f"{folder.name}: comes without the recognizer that it was trained with, which is many times as large: "
+            "train a run of your own to have images read as well"
+        )
     config, record = read_config(folder), read_record(folder)
     if not STRATEGIES[config.strategy].recognizer:
         return {}

@@ -14,7 +14,7 @@ from gradprom.errors import UserError
 from gradprom.training.config import Config
 
 _MODE = "gradprom"
-_NO_GROUP = "there is a single value, or none, where a group of options belongs: see gradprom train --help"
+_NO_GROUP = "there is a single value, or none, where a group of options belongs: see gradprom train --help-all"
 _KINDS = {"int": "a whole number", "float": "a number", "str": "a text", "bool": "true or false", "dict": "options"}
 
 
@@ -74,7 +74,7 @@ def _load_yaml(text: str) -> Any:
     data = jsonargparse.get_loader("yaml")(text)
     for key in _keys(data):
         if key in ("class_path", "init_args", "config"):
-            raise UserError(f"option {key!r} is not accepted in a configuration: see gradprom train --help")
+            raise UserError(f"option {key!r} is not accepted in a configuration: see gradprom train --help-all")
     return data
 
 
@@ -90,9 +90,9 @@ def _sentence(message: str) -> str:
     r"""One line out of jsonargparse's paragraphs.
 
     >>> _sentence('Parser key "training.size":\n  Expected a <class \'int\'>. Got value: x')
-    'training.size: expected a whole number, found x: see gradprom train --help'
+    'training.size: expected a whole number, found x: see gradprom train --help-all'
     """
-    message, hint = re.sub(r"\x1b\[[0-9;]*m", "", message), ": see gradprom train --help"
+    message, hint = re.sub(r"\x1b\[[0-9;]*m", "", message), ": see gradprom train --help-all"
     keys = re.findall(r'[Pp]arser key "([^"]+)"', message)
     unknown = re.search(r"(?:Group '([^']+)' does not accept o|O)ption '([^']+)'", message)
     expected = re.search(r"Expected an? (.+?)(?:\. Got value: .*)?$", message, re.MULTILINE)

@@ -13,9 +13,12 @@ from torch import nn
 from gradprom._chain import chain_scale
 from gradprom.datasets.sample import Dataset
 from gradprom.enhancers import build_enhancer
+from gradprom.errors import UserError
 from gradprom.promotion import average_over_processes
 from gradprom.recognizers import build_recognizer
 from gradprom.strategies import STRATEGIES, CascadeStep, EnhancerStep, RecognizerStep
+from gradprom.training._compile import compile_models
+from gradprom.training._recompute import recompute_blocks
 from gradprom.training.config import Config, stage_key
 from gradprom.training.data import stage_seed
 from gradprom.training.loop import Runtime, Stage
@@ -51,12 +54,9 @@ def build_stages(
         "scaler": runtime.scaler,
     }
     if training.compile:
-        import torch._functorch.config
-
-        # the gradients of several losses pass through the enhancer's graph one after the other, so it must be kept
-        torch._functorch.config.donated_buffer = False
-        for model in models.values():
-            model.compile()
+        compile_models(models, runtime.device)
+    if training.recompute != "none":
+        _recompute(models, training.recompute)
     tasks = [task for task in config.tasks if task in models]
     recognizers = {task: models[task] for task in tasks}
 
@@ -116,3 +116,12 @@ def build_stages(
     trained = (["enhancer"] if strategy.enhancer else []) + (tasks if strategy.trains_recognizer else [])
     stages.append(Stage("cascade", config.strategy, training.cascade, trained, cascade))
     return [stage for stage in stages if stage.config.steps]
+
+
+def _recompute(models: dict[str, nn.Module], which: Literal["enhancer", "all"]) -> None:
+    chosen = [model for name, model in models.items() if which == "all" or name == "enhancer"]
+    if not sum([recompute_blocks(model) for model in chosen]):
+        raise UserError(
+            f"training.recompute is {which}, but of the models it is for none has blocks, the members with parts of "
+            "their own of a Sequential, ModuleList or ModuleDict: set it to none"
+        )

@@ -83,11 +83,17 @@ def check(config: Config) -> None:
         raise UserError(f"strategy {config.strategy!r} needs a recognizer: give diagnosis or segmentation an encoder")
     if config.strategy != "gradprom" and (config.promotion.gate != "hard" or config.promotion.combine != "each"):
         raise UserError(f"promotion.gate and promotion.combine belong to strategy gradprom, not to {config.strategy!r}")
-    if config.promotion.gate_at == "interface" and config.promotion.gate == "per_tensor":
+    if config.promotion.gate_at != "parameters" and config.promotion.gate == "per_tensor":
         raise UserError("promotion.gate per_tensor judges the enhancer's tensors: set promotion.gate_at to parameters")
-    if config.promotion.gate_at == "parameters" and config.promotion.gate_per == "sample":
+    if config.promotion.gate_at != "interface" and config.promotion.gate_per == "sample":
         raise UserError(
-            "promotion.gate_per sample needs promotion.gate_at interface: over parameters samples are summed"
+            "promotion.gate_per sample needs promotion.gate_at interface: gradients of parameters are summed over "
+            "samples"
+        )
+    if training.compile and training.recompute != "none":
+        raise UserError(
+            f"training.recompute {training.recompute} does not go with training.compile, which decides by itself what "
+            "is computed again: set training.recompute to none, or training.compile to false"
         )
     if config.diagnosis is not None:
         for name in ("pretrain", "cascade"):

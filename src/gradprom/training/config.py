@@ -93,8 +93,8 @@ class PromotionConfig:
         combine: with two tasks: each is judged by itself, all must be aligned, or any one opens the gate.
         max_ratio: the cone: what is promoted is never longer than this times the enhancer's own gradient; null: no
             bound.
-        gate_at: parameters (the paper's rule), or interface: the gradients are compared at the enhancer's output, for
-            one backward pass less; an approximation.
+        gate_at: parameters (the paper's rule); or, for one backward pass less, an approximation: last_layer (the
+            gradients of the enhancer's last layer alone are compared) or interface (those at its output).
         gate_per: at the interface, one decision for the batch or for each sample.
     """
 
@@ -102,7 +102,7 @@ class PromotionConfig:
     gate: Literal["hard", "soft", "per_tensor", "projection", "always"] = "hard"
     combine: Literal["each", "any", "all"] = "each"
     max_ratio: float | None = None
-    gate_at: Literal["parameters", "interface"] = "parameters"
+    gate_at: Literal["parameters", "last_layer", "interface"] = "parameters"
     gate_per: Literal["batch", "sample"] = "batch"
 
 
@@ -146,7 +146,9 @@ class TrainingConfig:
         pretrain: the recognizer alone, on clean images with their labels; of recognizer_only on degraded ones.
         cascade: both together, by the strategy; enhancer_only and recognizer_only go on alone for as many steps.
         precision: bf16-mixed, 16-mixed (GPUs), 32-true, or auto: bf16-mixed where the processor has it.
-        compile: compile the models with torch.compile.
+        compile: compile the models with torch.compile, which takes a C++ compiler and a while at the beginning.
+        recompute: activation checkpointing, for less memory and more time: what lies within the blocks of the enhancer,
+            or of all models, is computed again in the backward pass instead of being kept; or none.
         accelerator: cpu, cuda, mps or auto.
         devices: number of processes.
         validate_every: steps between validations.
@@ -171,6 +173,7 @@ class TrainingConfig:
     cascade: StageConfig = field(default_factory=StageConfig)
     precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed"] = "auto"
     compile: bool = False
+    recompute: Literal["none", "enhancer", "all"] = "none"
     accelerator: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     devices: int = 1
     validate_every: int = 500
@@ -188,6 +191,7 @@ class Config:
         dataset: the images to learn from.
         degradation: what is done to them: "gaussian SIGMA", "poisson RATE", "blur KERNEL SIGMA", "downsample SCALE", or
             several of them with + between; "challenging" or "challenging physical" (the paper's Table 3); "none".
+            "gaussian 0-0.3" draws σ for each image, and "maybe 0.5 blur 3 1" comes to half of them.
         enhancer: the model that undoes it.
         diagnosis: the recognizer of whole images, or null; --diagnosis.encoder NAME asks for one.
         segmentation: the recognizer of pixels, or null; --segmentation.encoder NAME asks for one.

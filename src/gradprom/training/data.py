@@ -17,11 +17,12 @@ from gradprom._chain import chain_scale
 from gradprom.datasets import load_dataset
 from gradprom.datasets.augment import Augment
 from gradprom.datasets.cache import PixelCache
-from gradprom.datasets.loader import Batch, Loader, test_key
+from gradprom.datasets.loader import Batch, Loader, ahead, test_key
 from gradprom.datasets.sample import Dataset, Sample
 from gradprom.degradations import build_degradation, degrade, degrade_batch
 from gradprom.errors import UserError
 from gradprom.measures import psnr
+from gradprom.training._compile import uncompiled
 from gradprom.training.config import Config, DatasetConfig
 
 # validation images are looked at often: a corner of a huge one is enough
@@ -114,7 +115,7 @@ class RunData:
         was_training = enhancer.training
         enhancer.eval()
         values = []
-        with torch.inference_mode():
+        with torch.inference_mode(), uncompiled(self._config.training.compile):
             for sample in self.validation:
                 degraded, clean = self.validation_pair(sample)
                 with autocast():
@@ -128,8 +129,10 @@ class TimedBatches:
     """Batches with their degraded images, and the share of time that was spent waiting for them."""
 
     def __init__(self, data: RunData, loader: Loader, start: int, stop: int, device: torch.device) -> None:
-        self._batches = loader.iterate(start, stop)
+        self._loader = loader
         self._degradation = data.degradation
+        # degraded ahead, too: on one's own thread it would be waited for
+        self._batches = ahead(self._make, start, stop)
         self._device = device
         self._waited = 0.0
         self._since = time.perf_counter()
@@ -138,15 +141,18 @@ class TimedBatches:
         """Degraded and clean images, (N, C, H, W), and the truths by task."""
         while True:
             began = time.perf_counter()
-            batch = next(self._batches, None)
-            if batch is None:
+            made = next(self._batches, None)
+            if made is None:
                 return
-            ready = self._prepare(batch)
+            ready = self._placed(*made)
             self._waited += time.perf_counter() - began
             yield ready
 
-    def _prepare(self, batch: Batch) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
-        degraded = degrade_batch(self._degradation, batch.clean, batch.keys)
+    def _make(self, step: int) -> tuple[Tensor, Batch]:
+        batch = self._loader.batch(step)
+        return degrade_batch(self._degradation, batch.clean, batch.keys), batch
+
+    def _placed(self, degraded: Tensor, batch: Batch) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
         truths = {"diagnosis": batch.label, "segmentation": batch.mask}
         return (
             degraded.to(self._device, memory_format=torch.channels_last),

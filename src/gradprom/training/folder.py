@@ -25,6 +25,9 @@ OWN = (
     "tensorboard",
     "evaluation.csv",
     "evaluation.json",
+    "evaluation-*.csv",
+    "evaluation-*.json",
+    "card.md",
     ".partial-*",
 )
 
@@ -46,6 +49,7 @@ class RunRecord:
         started: date and time, UTC.
         seconds: of training, over all sessions.
         finished: whether the training came to its end.
+        own_models: enhancer and tasks whose models were given, in place of those that the configuration names.
     """
 
     dataset: str
@@ -62,6 +66,7 @@ class RunRecord:
     seconds: float = 0.0
     finished: bool = False
     versions: dict[str, str] = field(default_factory=dict)
+    own_models: list[str] = field(default_factory=list)
 
 
 def check_folder(folder: Path, *, overwrite: bool) -> None:
@@ -94,14 +99,17 @@ def create_folder(folder: Path, config: Config, record: RunRecord) -> None:
 
 
 def read_config(folder: Path) -> Config:
-    """The configuration of a run folder.
+    """The configuration of a run folder; a split's file that lies in the folder itself is found there.
 
     Raises:
         UserError: the folder is not a run folder.
     """
     if not (folder / CONFIG).is_file():
         raise UserError(f"{folder}: is not a run folder (it has no {CONFIG}), give a folder made by gradprom train")
-    return parse(folder / CONFIG)
+    config = parse(folder / CONFIG)
+    if config.dataset.split is not None and (folder / config.dataset.split).is_file():
+        config.dataset.split = str(folder / config.dataset.split)
+    return config
 
 
 def write_record(folder: Path, record: RunRecord) -> None:

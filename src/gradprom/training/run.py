@@ -19,8 +19,10 @@ from gradprom._resize import resized
 from gradprom._versions import versions
 from gradprom.datasets.sample import Dataset
 from gradprom.errors import UserError
+from gradprom.training._compile import uncompiled
 from gradprom.training._progress import make_progress
 from gradprom.training._stages import build_models, build_stages
+from gradprom.training.card import write_card
 from gradprom.training.check import check
 from gradprom.training.checkpoint import NAME as CHECKPOINT
 from gradprom.training.checkpoint import Checkpoint, read_checkpoint
@@ -59,7 +61,7 @@ def train(
 
     Returns:
         The run folder: ``config.yaml``, ``run.json``, weights, ``checkpoint.pt``, ``metrics.csv``, ``promotion.csv``,
-        ``tensorboard/`` and ``preview.png``.
+        ``tensorboard/``, ``preview.png`` and ``card.md``.
 
     Raises:
         UserError: something in the configuration or the data is not as it must be; nothing was written or replaced.
@@ -136,6 +138,8 @@ def _work(
     if position is not None:
         _restore(models, position, folder)
     record = _record(config, data, runtime)
+    given = {"enhancer": enhancer, **(recognizers or {})}
+    record.own_models = [name for name, model in given.items() if model is not None]
     with make_progress(disable=not runtime.is_main) as progress:
         data.cache.preload(data.training, dataset.channels, progress)
         # all that can be wrong with what was given has shown by now: from here on the folder is written to
@@ -162,6 +166,7 @@ def _work(
         _finish(config, folder, models, data, runtime)
         record.seconds, record.finished = round(trainer.position.seconds, 1), True
         write_record(folder, record)
+        write_card(folder, config, record)
     runtime.barrier()
 
 
@@ -235,7 +240,8 @@ def _record(config: Config, data: RunData, runtime: Runtime) -> RunRecord:
 def _finish(config: Config, folder: Path, models: dict[str, nn.Module], data: RunData, runtime: Runtime) -> None:
     """Weights and a picture to look at."""
     if "enhancer" in models:
-        _write_preview(folder / "preview.png", models["enhancer"], data, runtime)
+        with uncompiled(config.training.compile):
+            _write_preview(folder / "preview.png", models["enhancer"], data, runtime)
         save_weights(folder / ENHANCER, models["enhancer"].state_dict())
     tasks = [task for task in config.tasks if task in models]
     for task in tasks:

@@ -1,0 +1,91 @@
+"""A traced enhancer as a file of ONNX or of PyTorch, each run and compared before it is kept."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from gradprom._files import atomic_path
+from gradprom.errors import UserError
+from gradprom.export.facts import Facts
+from gradprom.export.trace import Traced, check, first_line
+
+# the first that has Resize with antialias, which super-resolution needs
+OPSET = 18
+EXTRA_FILE = "gradprom.json"
+INPUT, OUTPUT = "image", "enhanced"
+
+
+def write_program(traced: Traced, facts: Facts, target: Path) -> float:
+    """Write a program of torch.export, to be loaded by ``torch.export.load`` wherever there is PyTorch.
+
+    What :meth:`gradprom.export.facts.Facts.properties` gives lies in it as the extra file ``gradprom.json``.
+
+    Returns:
+        The largest difference from the enhancer, on the images of :func:`gradprom.export.trace.check`.
+
+    Raises:
+        UserError: what was written does not give what the enhancer gives.
+    """
+    properties = {**facts.properties(), "least_side": str(traced.least)}
+    with atomic_path(target) as temporary:
+        with temporary.open("wb") as file:  # an open file: by its path, the archive in it would go by the path's name
+            torch.export.save(traced.program, file, extra_files={EXTRA_FILE: json.dumps(properties, indent=2)})
+        return check(traced, torch.export.load(temporary).module(), "program", traced.least)
+
+
+def write_onnx(traced: Traced, facts: Facts, target: Path) -> float:
+    """Write an ONNX file of operator set 18 with batch, height and width left open.
+
+    Its input is called ``image`` and its output ``enhanced``, both float32 in [0, 1]; what
+    :meth:`gradprom.export.facts.Facts.properties` gives is its metadata.
+
+    Returns:
+        As :func:`write_program`, as onnxruntime computes it.
+
+    Raises:
+        UserError: a package is missing, the network has an operation that ONNX has not, or what was written does not
+            give what the enhancer gives.
+    """
+    try:
+        import onnxruntime
+        import onnxscript  # noqa: F401 - what torch.onnx.export needs
+    except ImportError as error:
+        raise UserError(
+            f"{target}: ONNX needs the package {error.name}, which is not installed: run pip install 'gradprom[export]'"
+        ) from error
+    try:
+        exported = torch.onnx.export(
+            traced.program,
+            input_names=[INPUT],
+            output_names=[OUTPUT],
+            opset_version=OPSET,
+            dynamic_shapes=({0: "batch", 2: "height", 3: "width"},),
+            dynamo=True,
+            verbose=False,
+        )
+    except Exception as error:  # whatever the exporter may raise
+        raise UserError(
+            f"{traced.name}: expected a network that ONNX can express, found {first_line(error)}; export it as .pt2"
+        ) from error
+    assert exported is not None  # noqa: S101 - nothing else than a program comes of dynamo=True
+    exported.model.metadata_props.update(facts.properties())
+    with atomic_path(target) as temporary:
+        exported.save(temporary)
+        return check(traced, _OnnxFile(onnxruntime, temporary), "ONNX file")
+
+
+class _OnnxFile:
+    """An ONNX file as a function of tensors."""
+
+    def __init__(self, onnxruntime: Any, path: Path) -> None:
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 4  # it would print, beside raising, what went wrong
+        self.session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+
+    def __call__(self, image: Tensor) -> Tensor:
+        return torch.from_numpy(self.session.run([OUTPUT], {INPUT: image.numpy()})[0])

@@ -1,0 +1,1 @@
+"""The web page: an image is dropped on it, enhanced, compared and taken away again."""
