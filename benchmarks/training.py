@@ -116,7 +116,7 @@ def gradprom_once(spec: dict) -> None:
         data.ahead = lambda make, start, stop: (made for made in map(make, range(start, stop)))
     elif without == "cache":
         config.training.cache_gb = 1e-9
-    elif without == "nothing but eager mode":
+    elif without == "eager mode":
         config.training.compile = True
     stamps, step = [], loop.Trainer._step
 
@@ -125,8 +125,7 @@ def gradprom_once(spec: dict) -> None:
         return step(self, *batch)
 
     loop.Trainer._step = stamped
-    if without != "malloc":
-        run.tune_malloc()  # as the command line does before anything is allocated
+    run.tune_malloc()  # as the command line does before anything is allocated
     torch.set_num_threads(spec["threads"])
     run.train(config, spec["output"], overwrite=True)
     print(json.dumps(stamps))
@@ -220,7 +219,7 @@ def measure_speed(
     if not arguments.no_ingredients:
         trainings |= {f"without {name}": ("training.py", name) for name in INGREDIENTS}
     if not arguments.no_compile:
-        trainings["compiled"] = ("training.py", "nothing but eager mode")
+        trainings["compiled"] = ("training.py", "eager mode")
     spent: dict[str, list[tuple[float, float]]] = {name: [] for name in trainings}
     for repeat in range(arguments.repeats):
         for name in rotated(list(trainings), repeat):

@@ -25,10 +25,35 @@ def test_help(capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
-        ([], {"host": "127.0.0.1", "port": 8765, "max_upload": 512, "max_pixels": 100_000_000, "device": "cpu"}),
         (
-            ["--host", "::1", "--port", "0", "--max-upload", "7", "--max-pixels", "8", "--device", "cuda"],
-            {"host": "::1", "port": 0, "max_upload": 7, "max_pixels": 8, "device": "cuda"},
+            [],
+            {
+                "host": "127.0.0.1",
+                "names": [],
+                "port": 8765,
+                "max_upload": 512,
+                "max_pixels": 100_000_000,
+                "device": "cpu",
+            },
+        ),
+        (
+            [
+                "--host",
+                "::1",
+                "--name",
+                "a",
+                "--name",
+                "b",
+                "--port",
+                "0",
+                "--max-upload",
+                "7",
+                "--max-pixels",
+                "8",
+                "--device",
+                "cuda",
+            ],
+            {"host": "::1", "names": ["a", "b"], "port": 0, "max_upload": 7, "max_pixels": 8, "device": "cuda"},
         ),
     ],
 )

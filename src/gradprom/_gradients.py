@@ -50,8 +50,7 @@ def _column(parts: Sequence[Tensor | None], pairs: Sequence[tuple[int, int]]) ->
     if first is None:
         return torch.zeros(len(pairs))
     wide = torch.promote_types(first.dtype, torch.float32)
-    # in the order of storage, so that nothing has to be copied
-    order = sorted(range(first.dim()), key=first.stride, reverse=True)
+    order = _as_stored(first)
     flat = [None if part is None else part.permute(order).reshape(-1).to(wide) for part in parts]
     run = _RUN if first.device.type == "cpu" else max(1, first.numel())
     sums = [first.new_zeros(len(pairs), dtype=wide)]
@@ -59,6 +58,11 @@ def _column(parts: Sequence[Tensor | None], pairs: Sequence[tuple[int, int]]) ->
         pieces = [None if x is None else x[start : start + run] for x in flat]
         sums.append(torch.stack([_dot(pieces[x], pieces[y], sums[0]) for x, y in pairs]))
     return torch.stack(sums).sum(0)
+
+
+def _as_stored(tensor: Tensor) -> list[int]:
+    """The dimensions from the outermost in memory to the innermost: gone through so, nothing has to be copied."""
+    return sorted(range(tensor.dim()), key=tensor.stride, reverse=True)
 
 
 def _dot(x: Tensor | None, y: Tensor | None, zeros: Tensor) -> Tensor:
@@ -72,7 +76,7 @@ def checksum(gradients: Gradients, device: torch.device) -> Tensor:
     if not present:
         return torch.zeros(1, device=device)
     # extremes, not sums: those overflow where the gradients do not
-    extremes = [extreme for gradient in present for extreme in torch.aminmax(gradient)]
+    extremes = [extreme for gradient in present for extreme in torch.aminmax(gradient.permute(_as_stored(gradient)))]
     zeros = torch._foreach_sub(extremes, extremes)
     return torch.stack([zero.float().to(device) for zero in zeros]).sum().reshape(1)
 
@@ -109,14 +113,23 @@ def add(held: Gradients, more: Gradients) -> None:
 
 
 def add_to_grad(parameters: list[Tensor], gradients: Gradients) -> None:
-    """Add to ``.grad``, as autograd's own accumulation does."""
+    """Add to ``.grad``, as autograd's own accumulation does: stored in the parameter's order.
+
+    Gradients of ``autograd.grad`` come in any order, and fused Adam on a CPU goes by the order alone.
+    """
     for parameter, gradient in zip(parameters, gradients, strict=True):
         if gradient is None:
             continue
-        if parameter.grad is None:
+        if parameter.grad is not None:
+            parameter.grad = parameter.grad.add_(gradient)
+        elif _strides(parameter) == _strides(gradient):
             parameter.grad = gradient
         else:
-            parameter.grad = parameter.grad.add_(gradient)
+            parameter.grad = torch.empty_like(parameter).copy_(gradient)
+
+
+def _strides(tensor: Tensor) -> list[int]:
+    return [stride for stride, size in zip(tensor.stride(), tensor.shape, strict=True) if size > 1]
 
 
 def reduce_all(

@@ -27,6 +27,12 @@ def add_serve_command(commands: argparse._SubParsersAction[argparse.ArgumentPars
     )
     serve.add_argument("model", metavar="MODEL", help="run folder, or the name of a shipped model")
     serve.add_argument("--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1, this machine)")
+    serve.add_argument(
+        "--name",
+        action="append",
+        default=[],
+        help="a name it is reached by, as from a proxy that passes it on; repeatable",
+    )
     serve.add_argument("--port", type=_number(0, 65535), default=8765, help="0: any free one (default: 8765)")
     serve.add_argument(
         "--max-upload", type=_number(1), default=512, metavar="MB", help="refuse larger files (default: 512)"
@@ -54,6 +60,7 @@ def _serve(options: argparse.Namespace) -> int:
     serve(
         options.model,
         host=options.host,
+        names=options.name,
         port=options.port,
         max_upload=options.max_upload,
         max_pixels=options.max_pixels,

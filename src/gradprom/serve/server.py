@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import socket
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,7 @@ def serve(
     model: str | Path,
     *,
     host: str = "127.0.0.1",
+    names: Sequence[str] = (),
     port: int = 8765,
     max_upload: int = 512,
     max_pixels: int = 100_000_000,
@@ -28,6 +30,7 @@ def serve(
     Args:
         model: a run folder, or the name of a shipped model.
         host: where to listen; 127.0.0.1 is this machine alone.
+        names: under which the page may be opened, beside ``host``, this machine's own and addresses in numbers.
         port: 0 for any that is free.
         max_upload: megabytes of a file.
         max_pixels: of a file, all its frames together.
@@ -58,7 +61,7 @@ def serve(
             _load_reader(model, device),
             card=card if card.is_file() else None,
             limits=Limits(max_upload * 1_000_000, max_pixels),
-            names=own_names(host),
+            names=(*own_names(host), *names),
         )
         listener.listen()  # who opens the page right after it is announced waits a moment, and is not refused
         print(f"{enhancer.name}: {address(listener)} (Ctrl-C ends it, and deletes all that was uploaded)", flush=True)

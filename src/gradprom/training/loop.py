@@ -234,17 +234,8 @@ def _learning_rate(config: StageConfig, step: int) -> float:
 
 
 def _optimize(optimizer: torch.optim.Optimizer, scaler: torch.amp.GradScaler | None) -> None:
-    for group in optimizer.param_groups:
-        for p in group["params"]:
-            # gradients of autograd.grad come in any order of storage, and fused Adam on a CPU goes by that order alone
-            if p.grad is not None and _order(p.grad) != _order(p):
-                p.grad = torch.empty_like(p).copy_(p.grad)
     if scaler is None:
         optimizer.step()
     else:
         scaler.step(optimizer)
         scaler.update()
-
-
-def _order(tensor: torch.Tensor) -> list[int]:
-    return [stride for stride, size in zip(tensor.stride(), tensor.shape, strict=True) if size > 1]
