@@ -157,8 +157,9 @@ def _finding(a: Group, b: Group) -> Iterator[Finding]:
     interval = compare(a, b, "psnr")
     if interval is not None:
         seeds = len(a.seeds & b.seeds)
-        what = f"{_name(a)} less {_name(b)} at {a.axes['degradation']}, {seeds} seed{'s' if seeds > 1 else ''}"
-        yield Finding(what, interval)
+        view = {"whole": "whole images of", "crop": "crops of"}[a.config.view_of("cascade")]
+        where = f"at {a.axes['degradation']}, {view} {a.config.size_of('cascade')} pixels"
+        yield Finding(f"{_name(a)} less {_name(b)} {where}, {seeds} seed{'s' if seeds > 1 else ''}", interval)
 
 
 def _is_papers(group: Group, strategy: str) -> bool:
