@@ -14,6 +14,7 @@ from PIL import Image
 
 import gradprom
 from gradprom import cli
+from gradprom.inference.files import Enhanced
 from gradprom.training.run import train as train_run
 
 COMMANDS = ("data", "experiment", "demo", "train", "evaluate", "enhance", "models", "export", "serve", "report")
@@ -30,6 +31,31 @@ def test_help(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert f"usage: gradprom {command}".strip() in text
     for expected in COMMANDS if not command else ["--help"]:
         assert expected in text
+
+
+@pytest.mark.parametrize("command", ["", *COMMANDS, "data list", "data check"])
+def test_every_help_fits_a_screen(
+    command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    with pytest.raises(SystemExit):
+        cli.main([*command.split(), "--help"])
+    lines = capsys.readouterr().out.splitlines()
+    assert sum(max(1, -(-len(line) // 80)) for line in lines) <= 40
+
+
+@pytest.mark.parametrize("low", ["-1e3", "-1.0E+3", "-1000", "-1000."])
+def test_a_window_may_be_written_as_any_number(low: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    given = {}
+
+    def enhance_files(*_: object, **options: object) -> Enhanced:
+        given.update(options)
+        return Enhanced(())
+
+    monkeypatch.setattr("gradprom.inference.files.enhance_files", enhance_files)
+    monkeypatch.setattr("gradprom.inference.load.load", lambda *_, **__: None)
+    assert cli.main(["enhance", "run", "a.nii", "-o", str(tmp_path), "--window", low, "4e2"]) == 0
+    assert given["window"] == (-1000.0, 400.0)
 
 
 def test_every_option_of_a_run_is_explained(capsys: pytest.CaptureFixture[str]) -> None:
@@ -105,7 +131,7 @@ def test_a_run_from_training_to_the_page(options: Options, tmp_path: Path, capsy
     (noisy / "notes.txt").write_text("no image")
     out = tmp_path / "out"
     assert cli.main(["enhance", str(run), str(noisy), "-o", str(out)]) == 0
-    assert capsys.readouterr().out == "1 enhanced, 0 existed already, 1 other files passed over\n"
+    assert capsys.readouterr().out == "1 enhanced, 0 existed already, 1 other file passed over\n"
     assert cli.main(["enhance", str(run), str(noisy), "-o", str(out)]) == 2
     assert cli.main(["enhance", str(run), str(noisy), "-o", str(out), "--skip-existing"]) == 0
     capsys.readouterr()

@@ -2,6 +2,7 @@ import csv
 import io
 import json
 import math
+import re
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -247,6 +248,7 @@ def test_files_and_table(tmp_path: Path) -> None:
     console.print(result.table())
     text = console.file.getvalue()
     assert "[nothing]" in text
+    assert not re.search(r"\b(inf|nan)\b", text)  # the input's PSNR and its deviation
     assert "balanced accuracy" in text
     assert "mIoU │" not in text
     assert "11×11" in text

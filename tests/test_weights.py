@@ -132,3 +132,11 @@ def test_a_failed_write_leaves_the_old_file(tmp_path: Path, state) -> None:
         save_weights(tmp_path / "w.safetensors", {"a": "not a tensor"})
     assert same(read_weights(tmp_path / "w.safetensors"), state)
     assert [file.name for file in tmp_path.iterdir()] == ["w.safetensors"]
+
+
+def test_a_full_disk_is_a_sentence_and_leaves_the_old_file(tmp_path: Path, state, full_disk) -> None:
+    save_weights(tmp_path / "w.safetensors", state)
+    with full_disk(100), pytest.raises(UserError, match=r"w\.safetensors: the file cannot be written \(.+\); check"):
+        save_weights(tmp_path / "w.safetensors", {"a": torch.zeros(1000)})
+    assert same(read_weights(tmp_path / "w.safetensors"), state)
+    assert [file.name for file in tmp_path.iterdir()] == ["w.safetensors"]

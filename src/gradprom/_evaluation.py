@@ -145,12 +145,12 @@ def _finite(value: float | int | None) -> float | int | None:
 
 
 def plus_minus(value: float | None, deviation: float | None, digits: int) -> str:
-    """A measure as it stands in a table; – where it was not taken.
+    """A measure as it stands in a table; – where it was not taken, or is not finite, as the PSNR of equal images.
 
     >>> plus_minus(33.456, 1.2, digits=2), plus_minus(0.5, None, digits=3), plus_minus(None, None, digits=3)
     ('33.46 ± 1.20', '0.500', '–')
     """
-    if value is None:
+    if value is None or not math.isfinite(value):
         return "–"
     return f"{value:.{digits}f}" + (f" ± {deviation:.{digits}f}" if deviation is not None else "")
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,18 +25,25 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=".partial-", suffix="".join(path.suffixes[-2:]))
-    os.close(handle)
-    temporary = Path(name)
+    temporary = partial_path(path)
+    # not by mkstemp, which makes files private to their owner: what users get follows their umask, as any other file
+    # does, and to ask for that would be to change it, under other threads that write as well
+    temporary.touch(exist_ok=False)
     try:
         yield temporary
-        # mkstemp makes files private to their owner; what users get follows their umask, as any other file does
-        umask = os.umask(0)
-        os.umask(umask)
-        temporary.chmod(0o666 & ~umask)
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def partial_path(path: Path) -> Path:
+    """Give a name beside ``path`` that nobody has, with its suffix, for what is not whole yet.
+
+    Example:
+        >>> partial_path(Path("runs/brain.nii.gz")).match("runs/.partial-*.nii.gz")
+        True
+    """
+    return path.with_name(f".partial-{secrets.token_hex(8)}{''.join(path.suffixes[-2:])}")
 
 
 def write_text(path: str | Path, text: str) -> None:

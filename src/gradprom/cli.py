@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import sys
 from collections.abc import Sequence
+from decimal import Decimal
 from pathlib import Path
 
 from gradprom import __version__
@@ -34,7 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if words[:1] == ["train"] and not {"-h", "--help"} & set(words):
             return _train(words[1:])
-        options = _parser().parse_args(words)
+        options = _parser().parse_args([_plain_number(word) for word in words])
         code: int = options.run(options)
         return code
     except UserError as error:
@@ -107,13 +109,13 @@ def _parser() -> argparse.ArgumentParser:
         type=float,
         nargs=2,
         metavar=("LOW", "HIGH"),
-        help="grey DICOM and NIfTI: values (HU) seen as black and white (default: each file's own)",
+        help="grey DICOM, NIfTI: values seen as black and white (default: CT -1024 3071, else that of series or file)",
     )
     enhance.add_argument(
         "--deidentify", action="store_true", help="DICOM alone: take out what identifies the patient (file names stay)"
     )
     enhance.add_argument(
-        "--max-pixels", type=_positive, default=100_000_000, help="refuse larger (default: 100 million)"
+        "--max-pixels", type=_positive, default=100_000_000, help="most pixels decoded at once (default: 100 million)"
     )
     enhance.add_argument(
         "--recognize",
@@ -137,6 +139,17 @@ def _parser() -> argparse.ArgumentParser:
     report.add_argument("--overwrite", action="store_true", help="replace a page that is there")
     report.set_defaults(run=_report)
     return parser
+
+
+def _plain_number(word: str) -> str:
+    """Write a negative number out, which argparse takes for an option as -1e3 or -1000.; other words stay.
+
+    >>> _plain_number("-1e3"), _plain_number("-1000."), _plain_number("-1"), _plain_number("-o"), _plain_number("1e3")
+    ('-1000.0', '-1000.0', '-1', '-o', '1e3')
+    """
+    if not re.fullmatch(r"-(\d+\.|(\d+\.?\d*|\.\d+)e[+-]?\d+)", word, re.ASCII | re.IGNORECASE):
+        return word
+    return format(Decimal(repr(float(word))), "f")
 
 
 def _positive(text: str) -> int:
@@ -215,6 +228,7 @@ def _evaluate(options: argparse.Namespace) -> int:
 
 def _enhance(options: argparse.Namespace) -> int:
     _tune()
+    from gradprom.inference._report import count, passed_over
     from gradprom.inference.files import enhance_files
     from gradprom.inference.load import load
     from gradprom.inference.reader import load_reader
@@ -233,11 +247,12 @@ def _enhance(options: argparse.Namespace) -> int:
         overwrite=options.overwrite,
         skip_existing=options.skip_existing,
     )
-    print(f"{len(done.written)} enhanced, {done.existing} existed already, {done.passed_over} other files passed over")
+    others = count(done.passed_over, "other file")
+    print(f"{len(done.written)} enhanced, {done.existing} existed already, {others} passed over")
     if done.read:
         print(f"{len(done.read)} that existed already: read now")
-    for path, what in done.no_images:
-        print(f"passed over: {path} holds {what}")
+    for line in passed_over(done.no_images, done.links):
+        print(line)
     return 0
 
 

@@ -12,14 +12,20 @@ from torch import Tensor
 
 from gradprom._files import atomic_path
 from gradprom.errors import UserError
+from gradprom.images.frames import writing
 
 
 def save_weights(path: Path, state: Mapping[str, Tensor]) -> None:
-    """Write a state dict as safetensors, whole or not at all."""
-    from safetensors.torch import save_file
+    """Write a state dict as safetensors, whole or not at all.
 
-    with atomic_path(path) as temporary:
-        save_file({name: tensor.contiguous() for name, tensor in state.items()}, temporary)
+    Raises:
+        UserError: it cannot be written: the disk is full, for one.
+    """
+    from safetensors.torch import save
+
+    data = save({name: tensor.contiguous() for name, tensor in state.items()})
+    with writing(path), atomic_path(path) as temporary:
+        temporary.write_bytes(data)
 
 
 def read_torch(path: Path) -> Any:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import itertools
 import json
+import re
 import sys
 import zipfile
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +27,8 @@ from gradprom.export import Facts, export_model
 from gradprom.export.files import write_onnx, write_program
 from gradprom.export.trace import trace
 from gradprom.inference.model import Model
+
+FullDisk = Callable[[int], AbstractContextManager[None]]
 
 # the smallest of each, and sizes that U-Nets have to pad, and not
 ENHANCERS = {
@@ -233,6 +238,22 @@ def test_a_target_is_replaced_if_told_so(tmp_path: Path) -> None:
     (tmp_path / "there.pt2").write_text("something")
     export_model(Model(nn.Identity(), channels=1), tmp_path / "there.pt2", overwrite=True)
     assert torch.export.load(tmp_path / "there.pt2").module()(torch.zeros(1, 1, 2, 3)).shape == (1, 1, 2, 3)
+
+
+@pytest.mark.parametrize("name", ["a.pt2", "a.onnx", "a"])
+def test_a_full_disk_is_a_sentence_that_names_the_target(
+    name: str, tmp_path: Path, full_disk: FullDisk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = Model(nn.Conv2d(1, 1, 33, padding=16), channels=1)
+    traced = trace(model)
+    monkeypatch.setattr("gradprom.export.trace.trace", lambda _: traced)
+    if name == "a":
+        pytest.importorskip("monai", reason="needs MONAI: pip install 'gradprom[monai]'")
+        import monai.bundle  # noqa: F401 - it writes files of its own as it is imported
+    with full_disk(2000), pytest.raises(UserError) as raised:
+        export_model(model, tmp_path / name, format="bundle" if name == "a" else None)
+    assert re.fullmatch(rf"{tmp_path / name}: the file cannot be written \(.+\); check [^\n]+", str(raised.value))
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("package", ["onnxruntime", "onnxscript"])

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import gdcm
@@ -23,6 +24,7 @@ from pydicom.uid import (
 
 from gradprom.errors import UserError
 from gradprom.images import Derivation, NoImageError, is_dicom, open_dicom
+from gradprom.images.dicom import find_ranges
 
 BUNDLED = Path(pydicom.__file__).parent / "data" / "test_files"
 MakeDicom = Callable[..., Path]
@@ -40,12 +42,48 @@ def enhance(path: Path, change: float, **options: object) -> tuple[list[np.ndarr
 
 def test_hounsfield_units_keep_their_meaning(make_dicom: MakeDicom) -> None:
     path = make_dicom(CT + 1024, RescaleSlope=1, RescaleIntercept=-1024, WindowCenter=40, WindowWidth=400)
-    (seen,), written = enhance(path, 0.1)
-    np.testing.assert_allclose(seen[..., 0], [[0, 0.5], [0.75, 1]])
+    (seen,), written = enhance(path, 0.2)
+    np.testing.assert_allclose(seen[..., 0] * 4095, (CT + 1024), atol=1e-3)
     hounsfield = written.pixel_array * float(written.RescaleSlope) + float(written.RescaleIntercept)
-    np.testing.assert_array_equal(hounsfield, [[-800, 200], [700, 1000]])
+    np.testing.assert_array_equal(hounsfield, CT + 819)
     assert (written.WindowCenter, written.WindowWidth) == (40, 400)
     assert written.PixelRepresentation == 1
+
+
+@pytest.mark.parametrize(
+    "attributes",
+    [{"Modality": "MR"}, {"Modality": "CT", "RescaleType": "MGML"}, {"Modality": "CT", "RescaleSlope": None}],
+)
+def test_what_is_in_no_hounsfield_units_has_its_own_range(make_dicom: MakeDicom, attributes: dict[str, object]) -> None:
+    path = make_dicom(CT, **({"RescaleSlope": 2, "RescaleIntercept": -7} | attributes))
+    (seen,), _ = enhance(path, 0)
+    np.testing.assert_allclose(seen[..., 0], [[0, 0.5], [0.75, 1]])
+
+
+def test_objects_of_a_series_are_mapped_alike(make_dicom: MakeDicom) -> None:
+    mr = {"Modality": "MR", "PixelPaddingValue": -9, "RescaleIntercept": 100}
+    paths = [
+        make_dicom(np.array([[0, 100]], np.int16), "1.dcm", RescaleSlope=1, **mr),  # in truth 100, 200
+        make_dicom(np.array([[100, -9]], np.int16), "2.dcm", RescaleSlope=2, **mr),  # 300 and padding
+        make_dicom(np.array([[-9, -9]], np.int16), "3.dcm", RescaleSlope=1, **mr),
+        make_dicom(np.array([[0, 7]], np.int16), "4.dcm", SeriesInstanceUID="1.2.5", **mr, RescaleSlope=1),
+        make_dicom(np.array([[0, 51]], np.uint8), "5.dcm", Modality="MR"),
+    ]
+    broken = make_dicom(np.array([[900, 900]], np.int16), "6.dcm", RescaleSlope=1, **mr)
+    broken.write_bytes(broken.read_bytes()[:-1])
+    os.mkfifo(broken.with_name("7.dcm"))
+    tracked: list[list[str]] = []
+
+    def track(some: Sequence[Path], _: str) -> Sequence[Path]:
+        tracked.append([path.name for path in some])
+        return some
+
+    derivation = Derivation("test")
+    derivation.ranges = find_ranges(sorted(broken.parent.iterdir()), track=track)
+    assert derivation.ranges == {"1.2.3.4": (100, 300)}
+    assert tracked == [[f"{n}.dcm" for n in range(1, 7)], ["1.dcm", "2.dcm", "3.dcm", "6.dcm"]]
+    seen = [open_dicom(path, derivation).read(0)[0, :, 0] for path in paths]
+    np.testing.assert_allclose(seen, [[0, 0.5], [1, 0], [0, 0], [0, 1], [0, 0.2]], atol=1e-6)
 
 
 def test_a_window_is_the_range_and_what_lies_beyond_is_not_cut_off(make_dicom: MakeDicom) -> None:
@@ -185,14 +223,38 @@ def test_without_a_preamble_the_name_decides(make_dicom: MakeDicom, tmp_path: Pa
         open_dicom(tmp_path / "bare", Derivation("test"))
 
 
+def test_other_files_of_that_name(tmp_path: Path) -> None:
+    path = tmp_path / "a.dcm"
+    for content, found in (
+        (b"", "an empty file; copy it again"),
+        (b"\x89PNG\r\n\x1a\n" + bytes(range(256)) * 9, "another kind of file; check it"),
+        (b"just words, and many of them " * 20, "another kind of file; check it"),
+        (bytes(500), "another kind of file; check it"),
+        (b"\x08\0\x05\0CS\x0a\0ISO_IR 100" * 2, "another kind of file; check it"),
+    ):
+        path.write_bytes(content)
+        with pytest.raises(UserError) as caught:
+            open_dicom(path, Derivation("test"))
+        assert str(caught.value) == f"{path}: expected a DICOM file, found {found}"
+
+
+def test_a_pipe_is_refused_before_it_is_read(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.dcm")
+    assert not is_dicom(tmp_path / "pipe.dcm")
+    with pytest.raises(UserError, match=r"pipe\.dcm: expected a file, found a pipe or a device"):
+        open_dicom(tmp_path / "pipe.dcm", Derivation("test"))
+
+
 def test_every_cut_is_noticed(make_dicom: MakeDicom) -> None:
     path = make_dicom(CT)
     data = path.read_bytes()
     for length in range(132, len(data)):
         path.write_bytes(data[:length])
-        # up to its class a shortened object is any object
-        with pytest.raises(UserError, match=r"a\.dcm: expected (a whole DICOM file|pixels|an image)"):
+        with pytest.raises(
+            UserError, match=r"a\.dcm: expected (a whole DICOM file|pixels|an image with Rows)"
+        ) as caught:
             open_dicom(path, Derivation("test"))
+        assert not isinstance(caught.value, NoImageError)
     compressed = (BUNDLED / "MR_small_RLE.dcm").read_bytes()
     # within a value, within plain pixels, within compressed ones, whose length nothing tells
     for cut in (data[: data.index(b"Doe^Jane") + 3], data[:-1], compressed[:4000]):

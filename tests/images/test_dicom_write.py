@@ -64,6 +64,34 @@ def test_one_new_series_for_each_series_of_a_call(make_dicom: MakeDicom) -> None
     assert len({made.SOPInstanceUID for made in (first, again, other, later)}) == 4
 
 
+def test_calls_of_the_same_settings_write_into_one_series(make_dicom: MakeDicom) -> None:
+    paths = [make_dicom(CT, f"{name}.dcm", SeriesInstanceUID=f"1.2.{name}") for name in (1, 2)]
+    first, later = (derive(paths[0], Derivation("unet", settings="a")) for _ in range(2))
+    others = [
+        derive(paths[0], Derivation("unet", settings="b")),
+        derive(paths[0], Derivation("other", settings="a")),
+        derive(paths[1], Derivation("unet", settings="a")),
+    ]
+    assert first.SeriesInstanceUID == later.SeriesInstanceUID
+    assert len({made.SeriesInstanceUID for made in (first, *others)} | {"1.2.1", "1.2.2"}) == 6
+    assert first.SOPInstanceUID != later.SOPInstanceUID
+    for made in (first, *others):
+        assert made.SeriesInstanceUID.is_valid
+        assert made.SeriesInstanceUID.startswith("2.25.")
+
+
+@pytest.mark.parametrize(("before", "after"), [(3, 1003), (-5, 995), (2**31 - 1, 2**31 - 1), (None, None)])
+def test_a_new_series_has_a_number_of_its_own(make_dicom: MakeDicom, before: int | None, after: int | None) -> None:
+    assert derive(make_dicom(CT, SeriesNumber=before), Derivation("unet")).get("SeriesNumber") == after
+
+
+def test_a_broken_number_of_a_series_stays(make_dicom: MakeDicom) -> None:
+    path = make_dicom(CT, SeriesNumber=1234567)
+    path.write_bytes(path.read_bytes().replace(b"1234567", b"third x"))
+    derive(path, Derivation("unet"))
+    assert b"third x" in path.with_name("out.dcm").read_bytes()
+
+
 def test_frames_are_written_as_often_as_one_likes(make_dicom: MakeDicom) -> None:
     path = make_dicom(CT)
     frames = open_dicom(path, Derivation("unet"))
@@ -199,6 +227,30 @@ class TestDeidentified:
         assert one.SeriesInstanceUID == two.SeriesInstanceUID
         assert one.FrameOfReferenceUID == two.FrameOfReferenceUID
         assert one.SOPInstanceUID != two.SOPInstanceUID
+
+    def test_patients_stay_apart_under_pseudonyms(self, make_dicom: MakeDicom) -> None:
+        def pseudonym(derivation: Derivation, **attributes: object) -> str:
+            written = derive(make_dicom(CT, **({"FrameOfReferenceUID": "1.2.9"} | attributes)), derivation)
+            assert written.PatientName == written.PatientID
+            return str(written.PatientID)
+
+        derivation = Derivation("unet", deidentify=True)
+        jane = pseudonym(derivation)
+        assert jane == pseudonym(derivation, StudyInstanceUID="1.2.5", PatientName="Other^Spelling")
+        others = [
+            pseudonym(derivation, PatientID="4712"),
+            pseudonym(derivation, IssuerOfPatientID="another hospital"),
+            pseudonym(derivation, PatientID=None),
+            pseudonym(derivation, PatientID=None, StudyInstanceUID="1.2.5"),
+            pseudonym(Derivation("unet", deidentify=True)),
+        ]
+        assert len({jane, *others}) == 6
+        assert not any("4711" in name or "Doe" in name for name in (jane, *others))
+
+    def test_series_do_not_follow_from_known_ones(self, make_dicom: MakeDicom) -> None:
+        path = make_dicom(CT)
+        one, two = (derive(path, Derivation("unet", settings="a", deidentify=True)) for _ in range(2))
+        assert one.SeriesInstanceUID != two.SeriesInstanceUID
 
     def test_names_among_the_pixels_are_refused(self, make_dicom: MakeDicom) -> None:
         path = self.source(make_dicom, BurnedInAnnotation="YES")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import os
 from pathlib import Path
 from typing import Any
 
@@ -171,6 +172,18 @@ def change_bytes(path: Path, start: int, value: bytes) -> Path:
     data[start : start + len(value)] = value
     path.write_bytes(data)
     return path
+
+
+@pytest.mark.parametrize("name", ["a.nii", "a.nii.gz"])
+def test_an_empty_file_and_a_pipe(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    path.touch()
+    with pytest.raises(UserError, match=r"a\.nii.*: expected a NIfTI file, found an empty file; copy it again"):
+        open_nifti(path)
+    path.unlink()
+    os.mkfifo(path)
+    with pytest.raises(UserError, match=r"a\.nii.*: expected a file, found a pipe or a device"):
+        open_nifti(path)
 
 
 def test_other_kinds_are_refused(tmp_path: Path) -> None:

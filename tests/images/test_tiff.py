@@ -72,6 +72,17 @@ def test_tags_are_kept(tmp_path: Path) -> None:
         assert written.info["dpi"] == pytest.approx((200, 300))
 
 
+@pytest.mark.parametrize("name", ["out.tif", "out.ome.tif"])
+def test_the_description_of_ome_is_kept_whatever_the_name(tmp_path: Path, name: str) -> None:
+    description = '<?xml version="1.0"?><OME><Image Name="made up"/></OME>'
+    values = noise(6, 8)
+    tifffile.imwrite(tmp_path / "in.tif", values, description=description, metadata=None)
+    write_image(tmp_path / name, read_image(tmp_path / "in.tif"))
+    with tifffile.TiffFile(tmp_path / name) as written:
+        assert written.pages[0].description == description
+        np.testing.assert_array_equal(written.pages[0].asarray(), values)
+
+
 def test_resolution_without_a_unit_and_a_larger_image(tmp_path: Path) -> None:
     path = tmp_path / "a.tif"
     values = noise(4, 5)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import struct
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from PIL import ImageSequence
 
 from gradprom.errors import UserError
 from gradprom.images import Frames, has_pages, open_pages, read_image
+from gradprom.images.tiff_pages import write_page_masks
 
 RNG = np.random.default_rng(0)
 OME = (
@@ -26,9 +28,9 @@ def noise(*shape: int, dtype: Any = np.uint16) -> np.ndarray:
     return RNG.integers(0, np.iinfo(dtype).max, shape, dtype, endpoint=True)
 
 
-def copy(path: Path) -> tuple[Frames, Path]:
+def copy(path: Path, name: str = "out.tif") -> tuple[Frames, Path]:
     """Write the same pages again."""
-    frames, target = open_pages(path), path.with_name("out.tif")
+    frames, target = open_pages(path), path.with_name(name)
     frames.write(target, (frames.read(index) for index in range(frames.count)))
     return frames, target
 
@@ -86,15 +88,25 @@ def test_pages_of_several_kinds(tmp_path: Path) -> None:
             np.testing.assert_array_equal(page.asarray(), expected)
 
 
-def test_ome_is_kept(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["out.tif", "out.ome.tif"])
+def test_ome_is_kept(tmp_path: Path, name: str) -> None:
     pages = [noise(30, 40) for _ in range(3)]
     source = write(tmp_path / "in.ome.tif", pages, description=OME, tile=(16, 16))
-    _, target = copy(source)
+    _, target = copy(source, name)
     with tifffile.TiffFile(target) as written:
         assert written.ome_metadata == OME
         (series,) = written.series
         assert (series.kind, series.axes) == ("ome", "ZYX")
         np.testing.assert_array_equal(series.asarray(), pages)
+
+
+def test_masks_have_no_description_whatever_their_name(tmp_path: Path) -> None:
+    source = write(tmp_path / "in.ome.tif", [noise(30, 40) for _ in range(3)], description=OME)
+    masks = list(noise(3, 30, 40, dtype=np.uint8))
+    write_page_masks(tmp_path / "mask.ome.tif", source, masks)
+    with tifffile.TiffFile(tmp_path / "mask.ome.tif") as written:
+        np.testing.assert_array_equal([page.asarray() for page in written.pages], masks)
+        assert not any(page.description for page in written.pages)
 
 
 def test_opacity_and_the_kind_of_page_are_kept(tmp_path: Path) -> None:
@@ -212,3 +224,10 @@ def test_no_pages(tmp_path: Path) -> None:
     assert not has_pages(write(tmp_path / "a.tif", [noise(4, 4)]))
     (tmp_path / "b.tif").write_bytes(b"II*\0junk")
     assert not has_pages(tmp_path / "b.tif")
+
+
+def test_a_pipe_is_refused_before_it_is_read(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.tif")
+    assert not has_pages(tmp_path / "pipe.tif")
+    with pytest.raises(UserError, match=r"pipe\.tif: expected a file, found a pipe or a device"):
+        open_pages(tmp_path / "pipe.tif")

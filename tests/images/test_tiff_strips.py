@@ -153,6 +153,20 @@ def test_written_rows_are_read_by_others(tmp_path: Path, dtype: Any, count: int,
                 np.testing.assert_array_equal(np.asarray(pil), samples)
 
 
+@pytest.mark.parametrize("name", ["out.tif", "out.ome.tif"])
+def test_the_description_of_ome_is_kept_whatever_the_name(tmp_path: Path, name: str) -> None:
+    description = '<?xml version="1.0"?><OME><Image Name="made up"/></OME>'
+    source, path = io.BytesIO(), tmp_path / name
+    tifffile.imwrite(source, GREY, description=description, metadata=None)
+    source.seek(0)
+    image = open_rows(source, accept, 10_000).image
+    with path.open("wb") as file:
+        write_rows(image, iter([GREY[..., np.newaxis]]), (16, 32), file)
+    with tifffile.TiffFile(path) as written:
+        assert written.pages[0].description == description
+        np.testing.assert_array_equal(written.pages[0].asarray(), GREY)
+
+
 def test_more_than_four_bytes_can_count_is_a_bigtiff(tmp_path: Path) -> None:
     path = tmp_path / "a.tif"
     image = Image(np.broadcast_to(np.uint8(0), (2**16, 2**16, 1)))

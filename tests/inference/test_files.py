@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import imagecodecs
+import nibabel
 import numpy as np
 import pytest
 import tifffile
@@ -262,10 +263,125 @@ def test_a_full_disk_stops(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     with pytest.raises(PartialFailureError) as caught:
         enhance_files(GREY, [tmp_path / "in"], tmp_path / "out")
     first, second, third = str(caught.value).splitlines()
-    assert first.startswith("2 of 3 images could not be enhanced; the other 1 are in")
+    assert first == f"2 of 3 images could not be enhanced; the other one is in {tmp_path / 'out'}:"
     assert "b.png" in second
     assert "No space left on device" in second
     assert third == f"{tmp_path / 'in' / 'c.png'}: not tried any more"
+
+
+def test_a_link_in_a_circle_is_one_bad_file(tmp_path: Path) -> None:
+    put(tmp_path / "in" / "a.png")
+    loop = tmp_path / "in" / "loop.png"
+    loop.symlink_to(loop)
+    with pytest.raises(PartialFailureError, match=r"loop\.png: there is no such file"):
+        enhance_files(GREY, [tmp_path / "in"], tmp_path / "out")
+    assert below(tmp_path / "out") == ["a.png"]
+    with pytest.raises(UserError, match=r"loop\.png: expected a file or a folder, found nothing"):
+        enhance_files(GREY, [loop], tmp_path / "out")
+    (tmp_path / "out" / "a.png").unlink()
+    (tmp_path / "out" / "a.png").symlink_to(tmp_path / "out" / "a.png")
+    assert len(enhance_files(GREY, [tmp_path / "in" / "a.png"], tmp_path / "out", overwrite=True).written) == 1
+
+
+@pytest.mark.parametrize("window", [(0, np.inf), (-np.inf, 0), (-1e308, 1e308), (np.nan, 0), (0, 0), (1, 0)])
+def test_a_window_without_a_length_is_refused(tmp_path: Path, window: tuple[float, float]) -> None:
+    with pytest.raises(UserError, match="expected two finite, rising numbers"):
+        enhance_files(GREY, [put(tmp_path / "a.png")], tmp_path / "out", window=window)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_that_cannot_be_read_stops_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source, out = tmp_path / "in", tmp_path / "out"
+    for name in ("a.png", "b/b.png", "c/c.png"):
+        put(source / name)
+    scan = os.scandir
+
+    def closed(folder: Any) -> Any:
+        if os.fspath(folder) == str(source / "b"):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(folder))
+        return scan(folder)
+
+    monkeypatch.setattr(os, "scandir", closed)
+    reason = f"{source / 'b'}: the folder cannot be read (Permission denied); check its permissions"
+    with pytest.raises(PartialFailureError) as caught:
+        enhance_files(GREY, [source], out)
+    assert str(caught.value).splitlines() == [f"2 images came into {out}, but:", reason]
+    assert below(out) == ["a.png", "c/c.png"]
+    with pytest.raises(PartialFailureError, match=r"^.*in/b: the folder cannot be read (.|\n)*2 existed already"):
+        enhance_files(GREY, [source], out, skip_existing=True)
+    with pytest.raises(UserError) as refused:
+        enhance_files(GREY, [source / "b"], tmp_path / "other")
+    assert (str(refused.value), refused.value.exit_code) == (reason, 2)
+
+
+def test_links_to_folders_are_listed_and_not_followed(tmp_path: Path) -> None:
+    put(tmp_path / "in" / "a.png")
+    put(tmp_path / "elsewhere" / "b.png")
+    out = tmp_path / "in" / "out"
+    out.mkdir()
+    for name, place in {"more": tmp_path / "elsewhere", ".hidden": tmp_path / "elsewhere", "back": out}.items():
+        (tmp_path / "in" / name).symlink_to(place)
+    done = enhance_files(GREY, [tmp_path / "in"], out)
+    assert below(out) == ["a.png"]
+    assert done.links == (tmp_path / "in" / "more",)
+    (tmp_path / "in" / "bad.png").touch()
+    with pytest.raises(PartialFailureError, match=r"\n.*/in/more: passed over, it is a link to a folder"):
+        enhance_files(GREY, [tmp_path / "in"], out, overwrite=True)
+
+
+def test_what_else_became_of_the_files_is_said_of_a_failure_too(tmp_path: Path) -> None:
+    for name in "ab":
+        put(tmp_path / "in" / f"{name}.png")
+    enhance_files(GREY, [tmp_path / "in" / "a.png"], tmp_path / "out")
+    (tmp_path / "in" / "bad.png").touch()
+    (tmp_path / "in" / "notes.txt").touch()
+    with pytest.raises(PartialFailureError) as caught:
+        enhance_files(GREY, [tmp_path / "in"], tmp_path / "out", skip_existing=True)
+    assert str(caught.value).splitlines()[2:] == ["1 existed already, 1 other file passed over"]
+
+
+def test_many_that_fail_alike_are_one_line(tmp_path: Path) -> None:
+    source = tmp_path / "in"
+    put(source / "whole.png")
+    for number in range(7):
+        (source / f"{number}.png").touch()
+    (source / "text.png").write_text("hello")
+    with pytest.raises(PartialFailureError) as caught:
+        enhance_files(GREY, [source], tmp_path / "out")
+    first, alike, other = str(caught.value).splitlines()
+    assert first.startswith("8 of 9 images could not be enhanced; the other one is in")
+    assert alike.startswith(f"{source / '0.png'}, {source / '1.png'}, {source / '2.png'} and 4 more: expected a PNG, ")
+    assert other.startswith(f"{source / 'text.png'}: expected a PNG, ")
+
+
+def test_names_that_differ_in_their_case_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("a.png", "A.png"):
+        put(tmp_path / "in" / name)
+    if len(below(tmp_path / "in")) < 2:
+        pytest.skip("needs a file system that tells a.png from A.png")
+    enhance_files(GREY, [tmp_path / "in"], tmp_path / "out")
+    assert below(tmp_path / "out") == ["A.png", "a.png"]
+    exists = Path.exists
+
+    def exists_in_any_case(path: Path) -> bool:
+        if not path.parent.is_relative_to(tmp_path / "disk"):
+            return exists(path)
+        return any(other.name.lower() == path.name.lower() for other in path.parent.iterdir())
+
+    (tmp_path / "disk").mkdir()
+    monkeypatch.setattr(Path, "exists", exists_in_any_case)
+    with pytest.raises(UserError, match=r"A\.png and .*a\.png would both become .*disk/out/a\.png; rename one"):
+        enhance_files(GREY, [tmp_path / "in"], tmp_path / "disk" / "out")
+    assert below(tmp_path / "disk") == []
+
+
+@pytest.mark.parametrize("name", ["brain.hdr", "brain.img"])
+def test_half_of_a_pair_is_said_to_be_one(tmp_path: Path, name: str) -> None:
+    nibabel.save(nibabel.Nifti1Pair(noise(4, 5, 6), np.eye(4)), tmp_path / "brain.img")
+    with pytest.raises(
+        UserError, match=rf"{name}: expected an image in one file, found one half of a pair of \.hdr and"
+    ):
+        enhance_files(GREY, [tmp_path / name], tmp_path / "out")
 
 
 def test_too_little_memory_for_one_image(tmp_path: Path) -> None:

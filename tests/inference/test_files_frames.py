@@ -94,13 +94,24 @@ def test_the_enhancer_reaches_every_frame(tmp_path: Path) -> None:
     volumes = [np.asarray(nibabel.load(path).dataobj) for path in (sources[0], done.written[0])]
     pages = [tifffile.imread(path) for path in (sources[1], done.written[1])]
     scans = [dcmread(path).pixel_array for path in (sources[2], done.written[2])]
-    for (before, after), extent in ((volumes, None), (pages, 65535), (scans, None)):
+    ends = [(volumes[0].min(), volumes[0].max()), (0, 65535), (0, 4095)]  # the CT is stored as HU + 1024
+    for (before, after), (low, high) in zip((volumes, pages, scans), ends, strict=True):
         before, after = before.astype(int), after.astype(int)
-        low, high = (before.min(), before.max()) if extent is None else (0, extent)
         np.testing.assert_allclose(after, np.minimum(before + 0.1 * (high - low), high), atol=0.51)
 
 
-def test_one_new_series_in_each_call(tmp_path: Path) -> None:
+def test_all_of_a_series_are_mapped_alike(tmp_path: Path) -> None:
+    sources = [put(f"dicomdirtests/98892003/MR2/{n}", tmp_path / "in" / n) for n in ("4950", "4981", "5011")]
+    before = [dcmread(path).pixel_array.astype(int) for path in sources]
+    low, high = min(map(np.min, before)), max(map(np.max, before))
+    assert len({(values.min(), values.max()) for values in before}) > 1
+    done = enhance_files(Model(Brighter(), channels=1), sources, tmp_path / "out")
+    for values, path in zip(before, done.written, strict=True):
+        expected = np.minimum(values + 0.1 * (high - low), high)
+        np.testing.assert_allclose(dcmread(path).pixel_array, expected, atol=0.51)
+
+
+def test_one_new_series_in_all_calls(tmp_path: Path) -> None:
     folder = tmp_path / "in"
     names = ["dicomdirtests/98892003/MR1/15820", "dicomdirtests/98892003/MR1/4919", "dicomdirtests/98892003/MR2/15970"]
     for name in names:
@@ -110,7 +121,21 @@ def test_one_new_series_in_each_call(tmp_path: Path) -> None:
     sources = [str(dcmread(folder / name).SeriesInstanceUID) for name in names]
     for made in series:
         assert [made.index(uid) for uid in made] == [sources.index(uid) for uid in sources]
-    assert not (set(series[0]) & set(series[1])) | (set(series[0]) & set(sources))
+    assert series[0] == series[1]
+    assert not set(series[0]) & set(sources)
+
+
+def test_another_series_where_pixels_differ(tmp_path: Path) -> None:
+    path = put("CT_small.dcm", tmp_path / "a.dcm")
+    models = [Model(nn.Conv2d(1, 1, 1), channels=1) for _ in range(2)]
+    calls: list[tuple[Model, tuple[float, float] | None]] = [
+        (models[0], None), (models[0], None), (models[1], None), (models[0], (0, 99)), (models[0], (0.0, 99.0)),
+    ]  # fmt: skip
+    series = [
+        str(dcmread(enhance_files(model, [path], tmp_path / f"{n}", window=window).written[0]).SeriesInstanceUID)
+        for n, (model, window) in enumerate(calls)
+    ]
+    assert [series.index(uid) for uid in series] == [0, 0, 2, 3, 3]
 
 
 def test_grey_and_colour(tmp_path: Path) -> None:
@@ -138,7 +163,7 @@ def test_a_window_is_that_of_all_files(tmp_path: Path) -> None:
     extent = window[1] - window[0]
     np.testing.assert_allclose(seen, [100 / extent, 1 - 300 / extent], atol=1e-6)
     for wrong in ((3.0, 3.0), (4.0, 3.0), (float("nan"), 3.0)):
-        with pytest.raises(UserError, match="expected two rising numbers"):
+        with pytest.raises(UserError, match="expected two finite, rising numbers"):
             enhance_files(GREY, [path], tmp_path / "none", window=wrong)
 
 
@@ -158,7 +183,7 @@ def test_bad_files_are_reported_and_the_others_done(tmp_path: Path) -> None:
     with pytest.raises(PartialFailureError) as caught:
         enhance_files(GREY, [folder], tmp_path / "out")
     first, *lines = str(caught.value).splitlines()
-    assert first == f"6 of 7 images could not be enhanced; the other 1 are in {tmp_path / 'out'}:"
+    assert first == f"6 of 7 images could not be enhanced; the other one is in {tmp_path / 'out'}:"
     reasons = {Path(line.partition(": ")[0]).name: line.partition(": ")[2] for line in lines}
     for name, reason in {
         "cut.dcm": "expected a whole DICOM file, found one that is cut short",
@@ -178,7 +203,7 @@ def test_an_object_without_an_image_that_is_named_is_a_failure(tmp_path: Path) -
     path = put("test-SR.dcm", tmp_path / "in" / "report")
     with pytest.raises(UserError, match="report: expected an image, found Comprehensive SR Storage; leave it out"):
         enhance_files(GREY, [path], tmp_path / "out")
-    with pytest.raises(UserError, match=r"expected images, found none \(.*report holds Comprehensive SR Storage\)"):
+    with pytest.raises(UserError, match=r"expected images, found none \(.*report: .* holds Comprehensive SR Storage\)"):
         enhance_files(GREY, [path.parent], tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
@@ -295,7 +320,7 @@ def test_a_full_disk(tmp_path: Path, small_disk: Path, kind: str) -> None:
     with pytest.raises(PartialFailureError) as caught:
         enhance_files(GREY, [folder], small_disk / "out")
     first, second, third = str(caught.value).splitlines()
-    assert first.startswith("2 of 3 images could not be enhanced; the other 1 are in")
+    assert first.startswith("2 of 3 images could not be enhanced; the other one is in")
     assert "No space left on device" in second
     assert third.endswith(": not tried any more")
     assert len(below(small_disk)) == 1

@@ -8,6 +8,7 @@ import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import nibabel
 import numpy as np
@@ -212,7 +213,9 @@ def test_masks_of_dicom(tmp_path: Path) -> None:
     ]  # fmt: skip
     for source in sources:
         values = dcmread(source).pixel_array.astype(float)
-        unit = (values - values.min()) / (values.max() - values.min())
+        # the CT is stored as Hounsfield units and 1024
+        low, high = (0, 4095) if source.name == "IM1" else (values.min(), values.max())
+        unit = (values - low) / (high - low)
         for when, of, expected in (("before", source, unit), ("after", out / source.name, unit + 0.1)):
             mask = dcmread(out / f"{source.stem}.mask-{when}.dcm")
             (series,) = mask.ReferencedSeriesSequence
@@ -331,9 +334,13 @@ def test_what_alone_is_missing_is_read_again(tmp_path: Path, missing: str) -> No
 def test_a_failure_leaves_no_mask(tmp_path: Path) -> None:
     larger = Model(nn.Upsample(scale_factor=2), channels=1, scale=2)
     tifffile.imwrite(tmp_path / "a.tif", noise(2, 9, 8), photometric="minisblack")
+    reader = Reader(channels=1, **CLASSES)
+    asked: list[object] = []
+    reader.read = lambda pixels: asked.append(pixels)  # type: ignore[method-assign,assign,return-value]
     with pytest.raises(UserError, match="enlarges images 2 times"):
-        enhance_files(larger, [tmp_path / "a.tif"], tmp_path / "out", reader=READER)
+        enhance_files(larger, [tmp_path / "a.tif"], tmp_path / "out", reader=reader)
     assert not (tmp_path / "out").exists()
+    assert not asked  # nor is anything read for long before it is refused
 
 
 def test_a_disk_that_is_full_at_the_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -368,11 +375,21 @@ class TestDicom:
     def test_an_object_that_can_have_no_segmentation(self, tmp_path: Path) -> None:
         put_dicom(tmp_path / "in" / "cine", "examples_ybr_color.dcm")
         put(tmp_path / "in" / "a.png")
-        with pytest.raises(PartialFailureError, match=r"cine: .*cine\.mask-before\.dcm: expected an object of which a"):
-            enhance_files(
-                MODEL, [tmp_path / "in"], tmp_path / "out", reader=MASKER, channels="each", tile=96, overlap=0
-            )
-        assert below(tmp_path / "out") == ["a.mask-after.png", "a.mask-before.png", "a.png"]
+        options: dict[str, Any] = {"reader": READER, "channels": "each", "tile": 96, "overlap": 0}
+        with pytest.raises(PartialFailureError) as caught:
+            enhance_files(MODEL, [tmp_path / "in"], tmp_path / "out", **options)
+        first, second = str(caught.value).splitlines()
+        assert first == f"2 images came into {tmp_path / 'out'}, but:"
+        reason = "enhanced, but without its mask: expected an object of which a DICOM segmentation can be made, found "
+        assert second.startswith(f"{tmp_path / 'in' / 'cine'}: {reason}")
+        whole = ["a.mask-after.png", "a.mask-before.png", "a.png", "cine", "recognition.csv"]
+        assert below(tmp_path / "out") == whole
+        assert {row["file"] for row in table(tmp_path / "out")} == {"a.png", "cine"}
+        enhanced = (tmp_path / "out" / "cine").read_bytes()
+        with pytest.raises(PartialFailureError, match="cine: enhanced, but without its mask: "):
+            enhance_files(MODEL, [tmp_path / "in"], tmp_path / "out", skip_existing=True, **options)
+        assert below(tmp_path / "out") == whole
+        assert (tmp_path / "out" / "cine").read_bytes() == enhanced
 
     def test_what_was_missing_refers_to_the_object_that_exists(self, tmp_path: Path) -> None:
         path, out = put_dicom(tmp_path / "a.dcm"), tmp_path / "out"

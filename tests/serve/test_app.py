@@ -64,6 +64,20 @@ def volume(folder: Path) -> bytes:
     return (folder / "made.nii").read_bytes()
 
 
+def test_a_file_may_go_while_the_page_asks_for_all(tab: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("a.png", "b.png"):
+        tab.put(name, png())
+    session = tab.client.app.state.sessions.get(tab.token)
+    describe = page.Page._describe
+
+    def swept(self: page.Page, upload: Any) -> Any:
+        session.uploads.pop(upload.id)
+        return describe(self, upload)
+
+    monkeypatch.setattr(page.Page, "_describe", swept)
+    assert [file["name"] for file in tab.client.get(tab.base).json()["files"]] == ["a.png", "b.png"]
+
+
 def test_from_upload_to_result(tab: Any) -> None:
     data = png()
     id_ = tab.put("Köpfe 1.png", data)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
 import nibabel
 import numpy as np
+import pydicom
 import pytest
 import tifffile
 import torch
@@ -193,7 +195,11 @@ def test_enlarged(tmp_path: Path) -> None:
     [
         ("a.png", b"hello", "a.png: expected a PNG, JPEG or TIFF image, found another kind of file; convert it"),
         ("ä b.nii", b"hello", "ä b.nii: expected a NIfTI file"),
-        ("scan", b"\0" * 128 + b"DICM", "scan: expected an image, found an object that names no class; leave it out"),
+        (
+            "scan",
+            b"\0" * 128 + b"DICM",
+            "scan: expected a whole DICOM file, found one that is cut short; copy it again",
+        ),
         ("a.txt", None, "a.txt: expected a name that ends as its content, PNG, has it, found '.txt'; rename it"),
     ],
 )
@@ -207,6 +213,18 @@ def test_a_sentence_without_folders(tmp_path: Path, name: str, data: bytes | Non
         enhance(tmp_path / "in" / name)
     assert str(raised.value).startswith(sentence)
     assert str(tmp_path) not in str(raised.value)
+
+
+def test_a_dicom_object_says_that_noise_was_added(tmp_path: Path) -> None:
+    source = tmp_path / "a.dcm"
+    source.write_bytes((Path(pydicom.__file__).parent / "data" / "test_files" / "CT_small.dcm").read_bytes())
+    told = {}
+    for sigma in (0.0, 0.125):
+        enhance(source, Settings(sigma=sigma))
+        told[sigma] = pydicom.dcmread(tmp_path / "out" / "a.dcm").DerivationDescription
+        shutil.rmtree(tmp_path / "view")
+    assert "oise" not in told[0.0]
+    assert "smooth, after Gaussian noise of standard deviation 0.125 was added" in told[0.125]
 
 
 @pytest.mark.parametrize("name", ["a.png", "a.tif"])
@@ -257,6 +275,7 @@ def test_settings(words: dict[str, Any], settings: Settings) -> None:
         {"low": 1, "high": 1},
         {"low": 2, "high": 1},
         {"low": 0, "high": float("inf")},
+        {"low": -1e308, "high": 1e308},
         {"low": "0", "high": "1"},
     ],
 )

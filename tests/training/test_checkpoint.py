@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pickle
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
@@ -10,6 +12,8 @@ import torch
 
 from gradprom.errors import UserError
 from gradprom.training.checkpoint import NAME, Checkpoint, read_checkpoint, save_checkpoint
+
+FullDisk = Callable[[int], AbstractContextManager[None]]
 
 
 def test_a_checkpoint_reads_back(tmp_path: Path) -> None:
@@ -35,6 +39,16 @@ def test_a_checkpoint_reads_back(tmp_path: Path) -> None:
     assert (again.losses, again.log_sizes) == ([0.1, 0.2], {"metrics.csv": 3})
     assert torch.equal(again.models["enhancer"]["weight"], model.weight)
     assert torch.equal(again.optimizer["state"][0]["exp_avg"], optimizer.state_dict()["state"][0]["exp_avg"])
+
+
+def test_a_full_disk_is_a_sentence_and_leaves_the_earlier_one(tmp_path: Path, full_disk: FullDisk) -> None:
+    save_checkpoint(tmp_path, Checkpoint(step=1))
+    with full_disk(2000), pytest.raises(UserError, match=r"checkpoint\.pt: the file cannot be written \(.+\); check"):
+        save_checkpoint(tmp_path, Checkpoint(step=2, models={"enhancer": {"weight": torch.zeros(10_000)}}))
+    assert [path.name for path in tmp_path.iterdir()] == [NAME]
+    again = read_checkpoint(tmp_path)
+    assert again is not None
+    assert again.step == 1
 
 
 def test_there_may_be_none(tmp_path: Path) -> None:

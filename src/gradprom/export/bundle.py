@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import json
-import os
 import shutil
-import tempfile
 from pathlib import Path
 
 import torch
 
+from gradprom._files import partial_path
 from gradprom.errors import UserError
 from gradprom.export.bundle_config import PROGRAM, WEIGHTS, inference, metadata
 from gradprom.export.facts import NOTICE, Facts
@@ -104,7 +104,8 @@ def write_bundle(traced: Traced, facts: Facts, target: Path) -> float:
         UserError: the bundle's network does not give what the enhancer gives.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
-    work = Path(tempfile.mkdtemp(dir=target.parent, prefix=".partial-"))
+    work = partial_path(target)
+    work.mkdir()
     try:
         difference = _fill(traced, facts, work)
         if target.exists():
@@ -113,10 +114,6 @@ def write_bundle(traced: Traced, facts: Facts, target: Path) -> float:
                 place.parent.mkdir(parents=True, exist_ok=True)
                 path.replace(place)
         else:
-            # mkdtemp makes folders private to their owner; what users get follows their umask
-            umask = os.umask(0)
-            os.umask(umask)
-            work.chmod(0o777 & ~umask)
             work.rename(target)
     finally:
         shutil.rmtree(work, ignore_errors=True)
@@ -127,7 +124,10 @@ def _fill(traced: Traced, facts: Facts, folder: Path) -> float:
     for name in ("configs", "docs", "models"):
         (folder / name).mkdir()
     write_program(traced, facts, folder / PROGRAM)
-    torch.save(traced.module.state_dict(), folder / WEIGHTS)
+    # not into the file: PyTorch's writer ends the process where a disk is full
+    content = io.BytesIO()
+    torch.save(traced.module.state_dict(), content)
+    (folder / WEIGHTS).write_bytes(content.getbuffer())
     described = metadata(facts, traced.least)
     for name, config in ((_METADATA, described), (_INFERENCE, inference(facts))):
         (folder / name).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")

@@ -34,7 +34,8 @@ def export_model(
         The largest difference between an enhanced pixel, in [0, 1], and what PyTorch gives: at most 1e-4.
 
     Raises:
-        UserError: the format is not clear, the target exists, a package is missing, or the model cannot be exported.
+        UserError: the format is not clear, the target exists, a package is missing, the model cannot be exported, or
+            the target cannot be written (then the ``OSError`` is the cause).
     """
     target = Path(target)
     chosen = choose_format(target, format)
@@ -49,11 +50,13 @@ def export_model(
         raise UserError(f"{target}: exists already: choose another name, or replace it with --overwrite")
     from gradprom.export.files import write_onnx, write_program
     from gradprom.export.trace import trace
+    from gradprom.images.frames import writing
 
     traced = trace(model)
-    if chosen == "bundle":
-        return write_bundle(traced, facts, target)
-    return (write_onnx if chosen == "onnx" else write_program)(traced, facts, target)
+    with writing(target):
+        if chosen == "bundle":
+            return write_bundle(traced, facts, target)
+        return (write_onnx if chosen == "onnx" else write_program)(traced, facts, target)
 
 
 def choose_format(target: Path, format: str | None) -> Format:

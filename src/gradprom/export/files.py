@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
 from typing import Any
@@ -32,9 +33,11 @@ def write_program(traced: Traced, facts: Facts, target: Path) -> float:
         UserError: what was written does not give what the enhancer gives.
     """
     properties = {**facts.properties(), "least_side": str(traced.least)}
+    # not into the file: PyTorch's writer ends the process where a disk is full
+    content = io.BytesIO()
+    torch.export.save(traced.program, content, extra_files={EXTRA_FILE: json.dumps(properties, indent=2)})
     with atomic_path(target) as temporary:
-        with temporary.open("wb") as file:  # an open file: by its path, the archive in it would go by the path's name
-            torch.export.save(traced.program, file, extra_files={EXTRA_FILE: json.dumps(properties, indent=2)})
+        temporary.write_bytes(content.getbuffer())
         return check(traced, torch.export.load(temporary).module(), "program", traced.least)
 
 

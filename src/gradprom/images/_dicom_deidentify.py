@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,9 @@ _OVERLAYS = range(0x6000, 0x6100)
 
 def load_deidentifier() -> Callable[[Dataset], None]:
     """Give a function that takes out of an object, in place, what identifies the patient.
+
+    In the place of ID and name it puts a pseudonym, which it draws at random for each patient and keeps: an archive
+    takes all objects of one ID for those of one patient.
 
     That function raises UnreadableError where the object says that there are names among its pixels, or where the
     library cannot apply a rule.
@@ -38,6 +42,8 @@ def load_deidentifier() -> Callable[[Dataset], None]:
         if action is library.delete_or_empty_or_replace_UID
     }
 
+    pseudonyms: dict[tuple[str, ...], str] = {}
+
     def clean(dataset: Dataset) -> None:
         try:
             library.anonymize_dataset(dataset, references, base_rules_gen=library.initialize_actions_2024b)
@@ -59,12 +65,22 @@ def load_deidentifier() -> Callable[[Dataset], None]:
             raise UnreadableError(
                 "expected pixels without names to de-identify, found BurnedInAnnotation YES; black them out first"
             )
+        pseudonym = pseudonyms.setdefault(_patient(source), f"ANON-{secrets.token_hex(6).upper()}")
         clean(source)
+        source.PatientID = source.PatientName = pseudonym
         source.PatientIdentityRemoved = "YES"
         source.DeidentificationMethod = "DICOM PS3.15 Basic Profile by dicom-anonymizer"
         source.DeidentificationMethodCodeSequence = [_basic_profile()]
 
     return deidentify
+
+
+def _patient(source: Dataset) -> tuple[str, ...]:
+    """Who the patient is: an ID and who gave it, or without one whoever the study is of."""
+    identity = str(source.get("PatientID") or "").strip()
+    if not identity:
+        return (str(source.get("StudyInstanceUID") or ""),)
+    return identity, str(source.get("IssuerOfPatientID") or "").strip()
 
 
 def _mend_date(element: Any) -> None:

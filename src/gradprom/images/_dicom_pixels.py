@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from gradprom.images._dicom_streams import check_streams
 from gradprom.images._intensities import Intensities
 from gradprom.images.image import UnreadableError
 
@@ -28,6 +29,7 @@ _PLUGINS = {
     "1.2.840.10008.1.2.4.90": "pylibjpeg",
     "1.2.840.10008.1.2.4.91": "pylibjpeg",
 }
+_HOUNSFIELD = (-1024.0, 3071.0)
 _JPEG_EXTENDED = "1.2.840.10008.1.2.4.51"
 
 
@@ -58,7 +60,8 @@ def decode(source: Dataset, check_size: Callable[[tuple[int, ...]], None]) -> De
 
     Args:
         source: as read, with its file meta information.
-        check_size: is called with (frames, rows, columns) before any pixel is decoded, and raises if that is too much.
+        check_size: is called with (frames, rows, columns) before any pixel is decoded, and raises if that is too much;
+            compressed frames that are of another size than the object says are refused then as well.
 
     Raises:
         UnreadableError: a kind that is not supported, or compressed in a way that no decoder here knows; pydicom and
@@ -70,8 +73,10 @@ def decode(source: Dataset, check_size: Callable[[tuple[int, ...]], None]) -> De
     shape = (_frames(source), int(source.Rows), int(source.Columns))
     check_size(shape)
     if source.file_meta.TransferSyntaxUID == _JPEG_EXTENDED and photometric in _GREY and source.BitsAllocated == 16:
+        check_streams(source, shape)
         return Decoded(_jpeg_of_12_bits(source, shape), bits, photometric)
     decoder = _decoder(source)
+    check_streams(source, shape)
     plugin = _PLUGINS.get(source.file_meta.TransferSyntaxUID, "")
     array, info = decoder.as_array(source, decoding_plugin=plugin if plugin in decoder.available_plugins else "")
     values = np.ascontiguousarray(array).reshape(*shape, -1)
@@ -98,32 +103,52 @@ def find_padding(source: Dataset, values: NDArray[Any]) -> NDArray[np.bool_] | N
     return found if found.any() else None
 
 
-def intensities(source: Dataset, decoded: Decoded, window: tuple[float, float] | None) -> list[Intensities]:
+def is_ranged(source: Dataset) -> bool:
+    """Tell whether what 0 and 1 stand for must be looked for in the values of an object (or of only its header).
+
+    It need not be for colours and unsigned grey of up to 8 bits, whose bits tell, nor for Hounsfield units.
+    """
+    if str(source.get("PhotometricInterpretation")) not in _GREY:
+        return False
+    return not (_is_plain(source) or _is_hounsfield(source))
+
+
+def find_range(source: Dataset, decoded: Decoded) -> tuple[float, float] | None:
+    """The least and the greatest value in all frames of a grey object after rescale; None if all is padding."""
+    padding = find_padding(source, decoded.values)
+    ends = []
+    for index, values in enumerate(decoded.values):
+        kept = values if padding is None else values[~padding[index]]
+        slope, shift = _rescale(source, index)
+        if kept.size:
+            ends += [float(kept.min()) * slope + shift, float(kept.max()) * slope + shift]
+    return (min(ends), max(ends)) if ends else None
+
+
+def intensities(
+    source: Dataset, decoded: Decoded, window: tuple[float, float] | None, shared: tuple[float, float] | None = None
+) -> list[Intensities]:
     """The map of each frame's stored values to [0, 1].
 
-    Colours and unsigned grey of up to 8 bits: the range of the bits, as for PNG. Other grey: from the least to the
-    greatest value in all frames, padding left out. Where low values are shown bright (MONOCHROME1), so they are here.
+    Colours and unsigned grey of up to 8 bits: the range of the bits, as for PNG. Hounsfield units: -1024 to 3071, what
+    12 bits of a CT hold. Other grey: that of the series, or else as `find_range` finds it. Where low values are shown
+    bright (MONOCHROME1), so they are here.
 
     Args:
         source: the object.
         decoded: its pixels.
         window: the two values that become 0 and 1 instead, after rescale slope and intercept; only for grey.
+        shared: the range of its series, if its objects share one, likewise.
     """
     frames = len(decoded.values)
     bits_range = (0.0, float(2**decoded.bits - 1))
     if decoded.photometric == "RGB":
         return [Intensities(*bits_range)] * frames
-    padding = find_padding(source, decoded.values)
-    stored = []
-    for index, values in enumerate(decoded.values):
-        kept = values if padding is None else values[~padding[index]]
-        if decoded.bits <= 8 and values.dtype.kind == "u":
-            stored.append(bits_range)
-        else:
-            stored.append((float(kept.min()), float(kept.max())) if kept.size else (0.0, 0.0))
     scales = [_rescale(source, index) for index in range(frames)]
-    ends = [end * slope + shift for pair, (slope, shift) in zip(stored, scales, strict=True) for end in pair]
-    black, white = window or (min(ends), max(ends))
+    if window is None and not _is_plain(source):
+        window = _HOUNSFIELD if _is_hounsfield(source) else shared or find_range(source, decoded) or (0.0, 0.0)
+    ends = window or [end * slope + shift for slope, shift in scales for end in bits_range]
+    black, white = min(ends), max(ends)
     if decoded.photometric == "MONOCHROME1":
         black, white = white, black
     return [Intensities((black - shift) / slope, (white - shift) / slope) for slope, shift in scales]
@@ -189,6 +214,12 @@ def _decoder(source: Dataset) -> Any:
 
 def _rescale(source: Dataset, frame: int) -> tuple[float, float]:
     """Slope and intercept of a frame; 1 and 0 where there are none, or a lookup table in their place."""
+    place = _rescaling(source, frame)
+    return (1.0, 0.0) if place is None else (float(place.RescaleSlope), float(place.RescaleIntercept))
+
+
+def _rescaling(source: Dataset, frame: int) -> Dataset | None:
+    """What holds slope and intercept of a frame: the object itself, or an item of its functional groups."""
     places = [source]
     for name, index in (("SharedFunctionalGroupsSequence", 0), ("PerFrameFunctionalGroupsSequence", frame)):
         groups = source.get(name) or []
@@ -199,5 +230,15 @@ def _rescale(source: Dataset, frame: int) -> tuple[float, float]:
         if slope is not None and intercept is not None:
             values = float(slope), float(intercept)
             if all(map(math.isfinite, values)) and values[0] != 0:
-                return values
-    return 1.0, 0.0
+                return place
+    return None
+
+
+def _is_plain(source: Dataset) -> bool:
+    return bool((source.get("BitsStored") or source.BitsAllocated) <= 8 and not source.get("PixelRepresentation"))
+
+
+def _is_hounsfield(source: Dataset) -> bool:
+    """Tell whether values are those of a CT; a CT's object can hold others (maps of iodine), and then says which."""
+    place = _rescaling(source, 0)
+    return place is not None and source.get("Modality") == "CT" and (place.get("RescaleType") or "HU") == "HU"

@@ -11,7 +11,7 @@ import numpy as np
 from gradprom import __version__
 from gradprom._files import atomic_path
 from gradprom.errors import UserError
-from gradprom.images._dicom_write import Derivation, plain_text
+from gradprom.images._dicom_derivation import Derivation, plain_text
 from gradprom.images.frames import writing
 from gradprom.images.image import UnreadableError
 

@@ -6,7 +6,6 @@ They are built by hand from a copy of their source: highdicom has classes for ne
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from copy import deepcopy
 from datetime import datetime
 from pathlib import Path
@@ -16,6 +15,7 @@ import numpy as np
 
 from gradprom import __version__
 from gradprom._files import atomic_path
+from gradprom.images._dicom_derivation import Derivation
 from gradprom.images._dicom_pixels import Decoded
 from gradprom.images.frames import writing
 from gradprom.images.image import UnreadableError
@@ -46,49 +46,9 @@ _LOSSY = {
     "1.2.840.10008.1.2.4.51": "ISO_10918_1",
     "1.2.840.10008.1.2.4.81": "ISO_14495_1",
 }
+_NUMBERS_LATER = 1000
+_GREATEST_NUMBER = 2**31 - 1
 _WORDS = {"OW": 2, "OF": 4, "OL": 4, "OD": 8, "OV": 8}
-
-
-class Derivation:
-    """What the derived objects of one call share: the enhancer's name, and one new series for each series they are of.
-
-    Args:
-        model: the enhancer's name, written into each object.
-        deidentify: take out what identifies the patient, by the standard's Basic Application Level Confidentiality
-            Profile (PS3.15, table E.1-1), with the library dicom-anonymizer. UIDs are replaced alike in all objects of
-            one process. Objects that say there are names among their pixels are refused.
-
-    Raises:
-        UserError: ``deidentify``, and the library is not installed.
-
-    Example:
-        >>> derivation = Derivation("denoiser")
-        >>> derivation.series("1.2.3") == derivation.series("1.2.3") != derivation.series("1.2.4")
-        True
-    """
-
-    def __init__(self, model: str, *, deidentify: bool = False) -> None:
-        from gradprom.images._dicom_deidentify import load_deidentifier
-
-        self.model = plain_text(model)
-        self.deidentify: Callable[[Dataset], None] | None = load_deidentifier() if deidentify else None
-        self._series: dict[str, str] = {}
-
-    def series(self, source: str) -> str:
-        """The UID of the new series for that of a source."""
-        from pydicom.uid import generate_uid
-
-        return self._series.setdefault(source, generate_uid(prefix=None))
-
-
-def plain_text(text: str) -> str:
-    """Give a text that any object can hold: ASCII whatever its character set, and no backslash, which would part it.
-
-    Example:
-        >>> plain_text("Läsion\\\\1")
-        'L?sion?1'
-    """
-    return "".join(c if c.isascii() and c.isprintable() and c != "\\" else "?" for c in text)
 
 
 def strip(source: Dataset, plain_bytes: int) -> None:
@@ -176,6 +136,7 @@ def _set_identity(target: Dataset, series: str) -> None:
 
     target.SOPInstanceUID = generate_uid(prefix=None)
     target.SeriesInstanceUID = series
+    _number_series(target)
     now = datetime.now()
     target.InstanceCreationDate, target.InstanceCreationTime = now.strftime("%Y%m%d"), now.strftime("%H%M%S")
     if "InstanceCreatorUID" in target:
@@ -185,6 +146,16 @@ def _set_identity(target: Dataset, series: str) -> None:
     target.file_meta.MediaStorageSOPClassUID = target.SOPClassUID
     target.file_meta.MediaStorageSOPInstanceUID = target.SOPInstanceUID
     target.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+
+
+def _number_series(target: Dataset) -> None:
+    """Give the new series a number of its own, by which viewers tell it from its source."""
+    try:
+        number = int(target.SeriesNumber) + _NUMBERS_LATER
+    except (AttributeError, TypeError, ValueError, ArithmeticError):
+        return  # it has none, or none that is a number
+    if number <= _GREATEST_NUMBER:
+        target.SeriesNumber = number
 
 
 def _set_history(target: Dataset, original: Dataset, model: str) -> None:

@@ -121,7 +121,9 @@ def encode(image: Image, file: BinaryIO) -> None:
     import tifffile
 
     samples = image.pixels if image.alpha is None else np.concatenate([image.pixels, image.alpha[..., None]], axis=2)
-    tifffile.imwrite(file, samples[..., 0] if samples.shape[2] == 1 else samples, **options(image))
+    samples = samples[..., 0] if samples.shape[2] == 1 else samples
+    # else tifffile puts a description of its own into any file whose name ends in .ome.tif
+    tifffile.imwrite(file, samples, ome=False, **options(image))
 
 
 def options(image: Image) -> dict[str, Any]:

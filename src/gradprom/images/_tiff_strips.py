@@ -137,6 +137,7 @@ def write_rows(image: Image, bands: Iterator[Pixels], tile: tuple[int, int], fil
         dtype=image.pixels.dtype,
         tile=tile,
         bigtiff=is_big,
+        ome=False,  # see _tiff.encode
         buffersize=_BUFFER,
         **options(image),
     )

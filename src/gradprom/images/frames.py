@@ -95,7 +95,7 @@ class PlainWriter(io.FileIO):
 
 @contextmanager
 def reading(path: Path, kind: str) -> Iterator[None]:
-    """Turn whatever a broken file makes its decoder raise into one sentence.
+    """Turn whatever a broken file makes its decoder raise into one sentence, and refuse what would keep it waiting.
 
     Args:
         path: the file, for the sentence.
@@ -105,6 +105,8 @@ def reading(path: Path, kind: str) -> Iterator[None]:
         UserError: for every exception that leaves the block.
     """
     try:
+        if path.exists() and not (path.is_file() or path.is_dir()):
+            raise UnreadableError("expected a file, found a pipe or a device, which has no end; name a file")
         yield
     except UnreadableError as error:
         raise UserError(f"{path}: {error}") from (error.__cause__ or error)

@@ -223,7 +223,8 @@ def _read_head(file: IO[bytes] | gzip.GzipFile) -> tuple[Any, bytes]:
     start = file.read(4)
     version = next((n for n in (348, 540) for order in ("little", "big") if start == n.to_bytes(4, order)), None)
     if version is None:
-        raise UnreadableError("expected a NIfTI file, found another kind of file; check the name")
+        found = "another kind of file; check the name" if start else "an empty file; copy it again"
+        raise UnreadableError(f"expected a NIfTI file, found {found}")
     block = start + file.read(version - 4)
     # nibabel's own checks would mend what they can, and print what they mended
     header: Any = (Nifti1Header if version == 348 else Nifti2Header)(block, check=False)

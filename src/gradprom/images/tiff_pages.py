@@ -34,6 +34,8 @@ def has_pages(path: str | Path) -> bool:
 
     path = Path(path)
     try:
+        if not path.is_file():  # a pipe would keep its reader waiting
+            return False
         with path.open("rb") as file:
             if not file.read(4).startswith(_tiff.SIGNATURES):
                 return False
@@ -85,7 +87,7 @@ def open_pages(path: str | Path, *, max_pixels: int = MAX_PIXELS, option: str = 
             writing(target),
             atomic_path(target) as temporary,
             PlainWriter(temporary) as file,
-            tifffile.TiffWriter(file, bigtiff=big) as writer,
+            tifffile.TiffWriter(file, bigtiff=big, ome=False) as writer,  # see _tiff.encode
         ):
             if stack is not None:
                 # ImageJ looks for all images behind the first, without gaps
@@ -121,7 +123,7 @@ def write_page_masks(path: Path, of: Path, masks: Sequence[NDArray[np.uint8]]) -
         writing(path),
         atomic_path(path) as temporary,
         PlainWriter(temporary) as file,
-        tifffile.TiffWriter(file, bigtiff=sum(mask.size for mask in masks) > _CLASSIC) as writer,
+        tifffile.TiffWriter(file, bigtiff=sum(mask.size for mask in masks) > _CLASSIC, ome=False) as writer,
     ):
         # of an ImageJ stack all images can lie behind the first page
         pages = list(tiff.pages) if len(tiff.pages) > 1 else [tiff.pages[0]] * _count(tiff)

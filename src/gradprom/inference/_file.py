@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,6 +25,11 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 OnTile = Callable[[int, int], None]
+_PAIR = {".hdr": ".img", ".img": ".hdr"}
+
+
+class WithoutMaskError(UserError):
+    """An image was enhanced, written and read, and its masks could not be written, for what kind of image it is."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +54,7 @@ class FileWork:
         """Do a job. An image is read before anything is written, and what was read is written right after the image.
 
         Raises:
+            WithoutMaskError: all is done but the masks, of which there is none.
             UserError: the file cannot be read, enhanced or written; no image is left half-written.
         """
         frames = self._open_frames(job.source)
@@ -91,12 +96,15 @@ class FileWork:
             (mask,) = _masks(readings[which])
             write_image(job.masks[which], mask_image(images[which], mask))
 
-        with _masks_written(job, write_mask):
+        def write() -> None:
             if job.writes:
                 write_image(job.target, enhanced)
-        self._keep(job, *readings)
+            self._keep(job, *readings)
+
+        _write_with_masks(job, write, write_mask)
 
     def _do_frames(self, job: Job, frames: Frames, on_tile: OnTile) -> None:
+        self.model.check_frames(frames)
         before: list[Reading] = []
         after: list[Reading] = []
         if self.recognition is not None:
@@ -114,12 +122,14 @@ class FileWork:
             else:
                 self._write_masks(job.masks[1], job.target, _masks(after), frames.format, when)
 
-        with _masks_written(job, write_mask):
+        def write() -> None:
             if job.writes:
                 frames.write(job.target, enhanced())
             else:
                 deque(enhanced(), maxlen=0)
-        self._keep(job, before, after)
+            self._keep(job, before, after)
+
+        _write_with_masks(job, write, write_mask)
 
     def _options(self) -> dict[str, Any]:
         return {"channels": self.channels, "tile": self.tile, "overlap": self.overlap}
@@ -152,6 +162,11 @@ class FileWork:
             raise UserError(
                 f"{source}: expected a name that ends as its content, DICOM, has it, found {suffix!r}; rename it"
             )
+        if suffix in _PAIR and any(source.with_suffix(other).exists() for other in _cases(_PAIR[suffix])):
+            raise UserError(
+                f"{source}: expected an image in one file, found one half of a pair of .hdr and .img; convert the pair "
+                "to .nii.gz and give that"
+            )
         if SUFFIXES.get(suffix) == "tiff" and tiff_pages.has_pages(source):
             return tiff_pages.open_pages(source, **limit)
         return None
@@ -161,24 +176,45 @@ def _masks(readings: list[Reading]) -> list[NDArray[np.uint8]]:
     return [reading.mask for reading in readings if reading.mask is not None]
 
 
-@contextmanager
-def _masks_written(job: Job, write: Callable[[When], None]) -> Iterator[None]:
-    """Write the mask before the image, where there are any, and the mask after it; none stays if the rest fails.
+def _cases(suffix: str) -> tuple[str, str]:
+    return suffix, suffix.upper()
 
-    In this order a kind of image that can have no mask is refused before anything is written. Masks of an earlier call
-    go first: who is interrupted finds none, and never those of another image.
+
+def _write_with_masks(job: Job, write: Callable[[], None], write_mask: Callable[[When], None]) -> None:
+    """Write an image and both of its masks, where there are any: the image alone if it can have none, else all or none.
+
+    Masks of an earlier call go first: who is interrupted finds none, and never those of another image.
+
+    Raises:
+        WithoutMaskError: the image is written, and can have no mask.
+        UserError: something else stands in the way.
     """
     if not job.masks:
-        yield
+        write()
         return
     _remove(job.masks)
     try:
-        write("before")
-        yield
-        write("after")
+        # first what costs little: an image that can have no mask is not asked for a second one
+        refused = _refusal(job.masks[0], lambda: write_mask("before"))
+        write()
+        refused = refused or _refusal(job.masks[1], lambda: write_mask("after"))
     except BaseException:
         _remove(job.masks)
         raise
+    if refused is not None:
+        _remove(job.masks)
+        raise WithoutMaskError(refused)
+
+
+def _refusal(path: Path, write: Callable[[], None]) -> str | None:
+    """Write a mask; give the reason where the image can have none, and raise what else is wrong."""
+    try:
+        write()
+    except UserError as error:
+        if isinstance(error.__cause__, OSError):
+            raise
+        return str(error).removeprefix(f"{path}: ")
+    return None
 
 
 def _remove(paths: tuple[Path, ...]) -> None:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import hashlib
+import math
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -16,8 +18,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from gradprom.errors import PartialFailureError, UserError
 from gradprom.images import MAX_PIXELS, dicom
 from gradprom.images.frames import NoImageError
-from gradprom.inference._file import FileWork
+from gradprom.inference._file import FileWork, WithoutMaskError
 from gradprom.inference._plan import Plan, plan_files
+from gradprom.inference._report import Log, passed_over, summarize
 from gradprom.inference.model import Channels, Model
 from gradprom.inference.reader import Reader
 from gradprom.inference.recognition import Recognition
@@ -38,6 +41,7 @@ class Enhanced:
         no_images: files in folders that are whole and hold no image to enhance (reports, plans, masks, DICOMDIR), each
             with what it holds.
         read: outputs that existed already, of which only what recognizers read was missing and was written.
+        links: links to folders, found in folders, which are not followed.
     """
 
     written: tuple[Path, ...]
@@ -45,14 +49,7 @@ class Enhanced:
     passed_over: int = 0
     no_images: tuple[tuple[Path, str], ...] = ()
     read: tuple[Path, ...] = ()
-
-
-@dataclass
-class _Log:
-    written: list[Path] = field(default_factory=list)
-    read: list[Path] = field(default_factory=list)
-    failed: list[tuple[Path, str]] = field(default_factory=list)
-    no_images: list[tuple[Path, str]] = field(default_factory=list)
+    links: tuple[Path, ...] = ()
 
 
 def enhance_files(
@@ -74,8 +71,9 @@ def enhance_files(
 
     PNG, JPEG, TIFF (with all its pages) and NIfTI are told by their names, DICOM by its preamble or a name that ends in
     .dcm. How intensities are mapped to what the enhancer sees, and back, is said in `dicom.open_dicom` and
-    `nifti.open_nifti`. DICOM objects become new objects, in one new series for each series of this call. Where name and
-    content disagree, the name decides what is written, if that loses nothing; else the file fails.
+    `nifti.open_nifti`. DICOM objects become new objects, in one new series for each series: the same in every call of
+    the same weights and window, but another in each with ``deidentify``. Where name and content disagree, the name
+    decides what is written, if that loses nothing; else the file fails.
 
     Args:
         model: the enhancer.
@@ -85,13 +83,15 @@ def enhance_files(
         reader: recognizers that read every image before and after enhancement, each frame as the enhancer sees it.
             Class probabilities go into ``output/recognition.csv``, masks beside the images (``b.mask-before.png``,
             ``b.mask-after.png``): class numbers of 8 bits, of the image's size, orientation and pages; NIfTI with its
-            affines; DICOM as a segmentation that refers to its image; PNG for JPEG, which would spoil them.
+            affines; DICOM as a segmentation that refers to its image; PNG for JPEG, which would spoil them. A DICOM
+            object that can have no segmentation is enhanced and read, and its missing masks count as a failure.
         channels: "match" or "each", see `Model.enhance`.
         tile: see `Model.enhance`.
         overlap: see `Model.enhance`.
         max_pixels: larger images are refused.
         window: the two values, after rescale slope and intercept, that the enhancer sees as 0 and 1 in grey DICOM and
-            NIfTI files, the same in all; else each file's own least and greatest value.
+            NIfTI files, the same in all; else each series' and each NIfTI file's own least and greatest value, and
+            -1024 to 3071 of a CT in Hounsfield units.
         deidentify: take out of DICOM objects what identifies the patient, see `dicom.Derivation`. Other files are
             refused then, as nothing is taken out of them; names of files and folders stay as they are.
         overwrite: replace outputs that exist.
@@ -104,7 +104,8 @@ def enhance_files(
     Raises:
         UserError: something is wrong that can be seen before any work (an input is missing, an output exists, two would
             get one name, ``recognition.csv`` is another table, highdicom is not installed); nothing was written then.
-        PartialFailureError: some images (or all) could not be enhanced; the message lists which, and why.
+        PartialFailureError: some images could not be enhanced, have no masks, or lie in folders that cannot be read;
+            the message lists which (the first three where the same is wrong with many), and why.
 
     Example:
         >>> import tempfile, torch, numpy as np
@@ -117,9 +118,12 @@ def enhance_files(
     """
     output = Path(output)
     spans(1, tile, overlap or 0)  # refuses sizes that fit no image
-    if window is not None and not window[0] < window[1]:  # also refuses nan
-        raise UserError(f"window {window[0]:g} {window[1]:g}: expected two rising numbers; give the lower one first")
-    derivation = dicom.Derivation(model.name, deidentify=deidentify)
+    if window is not None and not (window[0] < window[1] and math.isfinite(window[1] - window[0])):  # also refuses nan
+        raise UserError(
+            f"window {window[0]:g} {window[1]:g}: expected two finite, rising numbers; give the lower one first"
+        )
+    settings = f"{_weights_digest(model)} {window and tuple(map(float, window))}"
+    derivation = dicom.Derivation(model.name, settings=settings, deidentify=deidentify)
     recognition = None if reader is None else Recognition(reader, output, overwrite=overwrite)
     plan = plan_files(inputs, output, recognition=recognition, overwrite=overwrite, skip_existing=skip_existing)
     if any(path.suffix.lower() in dicom.SUFFIXES for job in plan.jobs for path in job.masks):
@@ -128,20 +132,21 @@ def enhance_files(
     _make_folder(output)
     work = FileWork(model, channels, tile, overlap, max_pixels, window, derivation, recognition)
     log = _do_all(work, plan)
-    done = [*log.written, *log.read]
-    if not done and is_new:
+    if not log.done and is_new:
         _remove_empty(output)
-    if log.failed:
-        raise (PartialFailureError if done else UserError)(_summary(log, output))
-    if plan.jobs and not done:
-        listed = "; ".join(f"{path} holds {what}" for path, what in log.no_images)
+    if log.failed or log.without_masks or plan.unreadable:
+        raise (PartialFailureError if log.done or plan.existing else UserError)(summarize(log, plan, output))
+    if plan.jobs and not log.done:
+        listed = "; ".join(passed_over(log.no_images, plan.links))
         raise UserError(f"expected images, found none ({listed}); check the inputs")
-    return Enhanced(tuple(log.written), plan.existing, plan.passed_over, tuple(log.no_images), tuple(log.read))
+    return Enhanced(
+        tuple(log.written), plan.existing, plan.passed_over, tuple(log.no_images), tuple(log.read), plan.links
+    )
 
 
-def _do_all(work: FileWork, plan: Plan) -> _Log:
+def _do_all(work: FileWork, plan: Plan) -> Log:
     """Do one job after the other, and show how far they are."""
-    log = _Log()
+    log = Log()
     with Progress(
         TextColumn("{task.description}", markup=False),
         BarColumn(),
@@ -149,6 +154,9 @@ def _do_all(work: FileWork, plan: Plan) -> _Log:
         TimeRemainingColumn(),
         console=Console(stderr=True),
     ) as progress:
+        if work.window is None:
+            sources = [job.source for job in plan.jobs]
+            work.derivation.ranges = dicom.find_ranges(sources, max_pixels=work.max_pixels, track=_track(progress))
         files = progress.add_task("enhancing", total=len(plan.jobs))
         tiles = progress.add_task("tiles", visible=False)
 
@@ -157,8 +165,12 @@ def _do_all(work: FileWork, plan: Plan) -> _Log:
 
         for number, job in enumerate(plan.jobs):
             progress.update(files, description=job.source.name)
+            done = log.written if job.writes else log.read
             try:
                 work.do(job, on_tile)
+            except WithoutMaskError as error:
+                done.append(job.target)
+                log.without_masks.append((job.source, f"enhanced, but without its mask: {error}"))
             except NoImageError as error:
                 if job.source in plan.named:
                     log.failed.append((job.source, _without_name(error, job.source)))
@@ -172,10 +184,25 @@ def _do_all(work: FileWork, plan: Plan) -> _Log:
             except (MemoryError, torch.OutOfMemoryError):
                 log.failed.append((job.source, "expected to fit into memory, found too little; give a smaller --tile"))
             else:
-                (log.written if job.writes else log.read).append(job.target)
+                done.append(job.target)
             progress.update(tiles, visible=False)
             progress.advance(files)
     return log
+
+
+def _track(progress: Progress) -> Callable[[Sequence[Path], str], Iterable[Path]]:
+    return lambda paths, what: progress.track(paths, description=what)
+
+
+def _weights_digest(model: Model) -> str:
+    """Tell models of one name apart: a run that is trained anew has other weights."""
+    digest = hashlib.blake2b(digest_size=16)
+    for name, value in model.enhancer.state_dict().items():
+        if isinstance(value, torch.Tensor):
+            # as bytes, since numpy has no name for some types
+            digest.update(name.encode())
+            digest.update(value.contiguous().reshape(-1).view(torch.uint8).cpu().numpy().data)
+    return digest.hexdigest()
 
 
 def _make_folder(output: Path) -> None:
@@ -198,14 +225,3 @@ def _remove_empty(output: Path) -> None:
 
 def _without_name(error: UserError, source: Path) -> str:
     return str(error).removeprefix(f"{source}: ")
-
-
-def _summary(log: _Log, output: Path) -> str:
-    done = len(log.written) + len(log.read)
-    count = len(log.failed) + done
-    passed_over = [f"{path}: passed over, it holds {what}" for path, what in log.no_images]
-    if count == 1:
-        return "\n".join(["{}: {}".format(*log.failed[0]), *passed_over])
-    rest = f"the other {done} are in {output}" if done else f"nothing was written to {output}"
-    failed = [f"{path}: {reason}" for path, reason in log.failed]
-    return "\n".join([f"{len(log.failed)} of {count} images could not be enhanced; {rest}:", *failed, *passed_over])

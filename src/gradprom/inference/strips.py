@@ -33,7 +33,7 @@ def is_for_strips(source: str | Path, target: str | Path, max_pixels: int = MAX_
     """
     import tifffile
 
-    if SUFFIXES.get(Path(target).suffix.lower()) != "tiff":
+    if SUFFIXES.get(Path(target).suffix.lower()) != "tiff" or not Path(source).is_file():
         return False
     try:
         with Path(source).open("rb") as file:

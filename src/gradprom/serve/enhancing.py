@@ -41,7 +41,7 @@ class Settings:
     Attributes:
         frame: which of the file's images to look at, from 0; None for the middle one.
         sigma: standard deviation of the noise that is added first, 0 to 0.5.
-        window: the two values that are seen as black and white in grey DICOM and NIfTI files; None: the file's own.
+        window: the two values that are seen as black and white in grey DICOM and NIfTI; None: as without --window.
         whole: enhance all images of a file of many, not only the one that is looked at.
     """
 
@@ -82,9 +82,10 @@ def parse_settings(words: object) -> Settings:
     if None in ends:
         raise UserError("window: expected two values, found one; give both, or none for the file's own")
     low, high = _number(words, "low", 0.0), _number(words, "high", 0.0)
-    if not low < high:
+    if not (low < high and math.isfinite(high - low)):
         raise UserError(
-            f"window: expected the value seen as black below that seen as white, found {low:g} and {high:g}"
+            f"window: expected the value seen as black below that seen as white, at a finite distance, found {low:g} "
+            f"and {high:g}"
         )
     return Settings(frame, sigma, (low, high), whole)
 
@@ -159,7 +160,7 @@ def enhance_upload(
     """
     target = output / source.name
     watched = WatchedModel(model, sigma=settings.sigma, frame=settings.frame, whole=settings.whole)
-    file = FileWork(watched, "each", _TILE, None, max_pixels, settings.window, Derivation(model.name), None)
+    file = FileWork(watched, "each", _TILE, None, max_pixels, settings.window, _derivation(model, settings), None)
     is_whole = True
     try:
         if is_for_strips(source, target, max_pixels):
@@ -182,6 +183,12 @@ def enhance_upload(
     except BaseException:
         shutil.rmtree(pictures, ignore_errors=True)
         raise
+
+
+def _derivation(model: Model, settings: Settings) -> Derivation:
+    """What DICOM objects say of how they came about: noise that was put in is no part of their source."""
+    added = f", after Gaussian noise of standard deviation {settings.sigma:g} was added" if settings.sigma else ""
+    return Derivation(f"{model.name}{added}")
 
 
 def _view(

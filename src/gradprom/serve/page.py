@@ -133,7 +133,8 @@ class Page:
     async def state(self, request: Request) -> Response:
         """How far everything is, and a page's sign of life."""
         session = self.sessions.get(request.path_params["token"])
-        return JSONResponse({"files": [self._describe(upload) for upload in session.uploads.values()]})
+        # a copy: another thread may take files away meanwhile
+        return JSONResponse({"files": [self._describe(upload) for upload in list(session.uploads.values())]})
 
     async def close(self, request: Request) -> Response:
         """A page is left: all it uploaded is deleted."""

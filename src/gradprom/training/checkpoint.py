@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import torch
 
 from gradprom._files import atomic_path
 from gradprom.errors import UserError
+from gradprom.images.frames import writing
 from gradprom.weights import read_torch
 
 NAME = "checkpoint.pt"
@@ -43,9 +45,16 @@ class Checkpoint:
 
 
 def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
-    """Write ``checkpoint.pt``, whole or not at all."""
-    with atomic_path(folder / NAME) as temporary:
-        torch.save(vars(checkpoint), temporary)
+    """Write ``checkpoint.pt``, whole or not at all.
+
+    Raises:
+        UserError: it cannot be written (then the ``OSError`` is the cause).
+    """
+    # not into the file: PyTorch's writer ends the process where a disk is full
+    content = io.BytesIO()
+    torch.save(vars(checkpoint), content)
+    with writing(folder / NAME), atomic_path(folder / NAME) as temporary:
+        temporary.write_bytes(content.getbuffer())
 
 
 def read_checkpoint(folder: Path) -> Checkpoint | None:

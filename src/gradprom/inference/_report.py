@@ -1,0 +1,100 @@
+"""What became of the images of a call, and how that is said."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from gradprom.inference._plan import Plan
+
+_FEW = 3
+
+
+@dataclass
+class Log:
+    """What became of each image.
+
+    Attributes:
+        written: outputs.
+        read: outputs that existed already, of which what recognizers read was written.
+        without_masks: images that are in one of both, each with the reason why they have no masks.
+        failed: images that are in neither, each with the reason.
+        no_images: files that hold no image, each with what they hold.
+    """
+
+    written: list[Path] = field(default_factory=list)
+    read: list[Path] = field(default_factory=list)
+    without_masks: list[tuple[Path, str]] = field(default_factory=list)
+    failed: list[tuple[Path, str]] = field(default_factory=list)
+    no_images: list[tuple[Path, str]] = field(default_factory=list)
+
+    @property
+    def done(self) -> int:
+        """How many images came out."""
+        return len(self.written) + len(self.read)
+
+
+def summarize(log: Log, plan: Plan, output: Path) -> str:
+    """Say what went wrong: a line for each file or reason, below one that says how much of it all that is.
+
+    Example:
+        >>> log = Log(written=[Path("out/a.png")], failed=[(Path("b.png"), "is empty")])
+        >>> print(summarize(log, Plan(()), Path("out")))
+        1 of 2 images could not be enhanced; the other one is in out:
+        b.png: is empty
+    """
+    wrong = [*log.failed, *log.without_masks, *plan.unreadable]
+    beside = passed_over(log.no_images, plan.links)
+    if plan.existing or plan.passed_over:
+        beside.append(f"{plan.existing} existed already, {count(plan.passed_over, 'other file')} passed over")
+    lines = [*grouped(wrong), *beside]
+    if len(wrong) == 1 and len(log.failed) + log.done <= 1:
+        return "\n".join(lines)
+    if not log.failed:
+        return "\n".join([f"{count(log.done, 'image')} came into {output}, but:", *lines])
+    others = {0: f"nothing was written to {output}", 1: f"the other one is in {output}"}
+    rest = others.get(log.done, f"the other {log.done} are in {output}")
+    total = len(log.failed) + log.done
+    return "\n".join([f"{len(log.failed)} of {total} images could not be enhanced; {rest}:", *lines])
+
+
+def passed_over(no_images: Iterable[tuple[Path, str]], links: Iterable[Path]) -> list[str]:
+    """Say what was found in folders and left alone.
+
+    Example:
+        >>> passed_over([(Path("a.dcm"), "a dose")], [Path("in/more")])
+        ['a.dcm: passed over, it holds a dose', 'in/more: passed over, it is a link to a folder; name it to follow it']
+    """
+    found = [(path, f"passed over, it holds {what}") for path, what in no_images]
+    return grouped([*found, *((path, "passed over, it is a link to a folder; name it to follow it") for path in links)])
+
+
+def grouped(reasons: Iterable[tuple[Path, str]]) -> list[str]:
+    """A line for each file and what is said of it; one line for more than a few of which the same is said.
+
+    Example:
+        >>> grouped([(Path(name), "is empty") for name in "abcdefg"])
+        ['a, b, c and 4 more: is empty']
+    """
+    paths: dict[str, list[Path]] = {}
+    for path, reason in reasons:
+        paths.setdefault(reason, []).append(path)
+    lines = []
+    for reason, same in paths.items():
+        if len(same) > _FEW:
+            names = ", ".join(map(str, same[:_FEW]))
+            lines.append(f"{names} and {len(same) - _FEW} more: {reason}")
+        else:
+            lines += [f"{path}: {reason}" for path in same]
+    return lines
+
+
+def count(number: int, what: str) -> str:
+    """A number of things.
+
+    Example:
+        >>> count(1, "other file"), count(0, "image")
+        ('1 other file', '0 images')
+    """
+    return f"{number} {what}{'' if number == 1 else 's'}"
