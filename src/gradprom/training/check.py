@@ -36,6 +36,7 @@ def check(config: Config) -> None:
         "dataset.max_pixels": config.dataset.max_pixels,
         "dataset.max_side": 1 if config.dataset.max_side is None else config.dataset.max_side,
         "training.centre_crop": training.centre_crop,
+        "training.clip_norm": 1 if training.clip_norm is None else training.clip_norm,
         "promotion.max_ratio": 1 if config.promotion.max_ratio is None else config.promotion.max_ratio,
     }
     stages: dict[str, StageConfig] = {name: getattr(training, name) for name in ("warmup", "pretrain", "cascade")}

@@ -145,6 +145,8 @@ class TrainingConfig:
         warmup: the enhancer alone, first.
         pretrain: the recognizer alone, on clean images with their labels; of recognizer_only on degraded ones.
         cascade: both together, by the strategy; enhancer_only and recognizer_only go on alone for as many steps.
+        clip_norm: greatest length of each model's gradient in a step, or null; a longer one keeps its direction, and so
+            what the rule guarantees. Against trainings that blow up.
         precision: bf16-mixed, 16-mixed (GPUs), 32-true, or auto: bf16-mixed where the processor has it.
         compile: compile the models with torch.compile, which takes a C++ compiler and a while at the beginning.
         recompute: activation checkpointing, for less memory and more time: what lies within the blocks of the enhancer,
@@ -171,6 +173,7 @@ class TrainingConfig:
     warmup: StageConfig = field(default_factory=StageConfig)
     pretrain: StageConfig = field(default_factory=StageConfig)
     cascade: StageConfig = field(default_factory=StageConfig)
+    clip_norm: float | None = None
     precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed"] = "auto"
     compile: bool = False
     recompute: Literal["none", "enhancer", "all"] = "none"
@@ -286,6 +289,7 @@ def stage_key(config: Config, stage: Literal["warmup", "pretrain"], task: str | 
         "augment",
         "rotate",
         "centre_crop",
+        "clip_norm",
         "precision",
         "compile",
         "accelerator",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -127,7 +127,7 @@ class Trainer:
             lr=stage.config.learning_rate,
             fused=self.runtime.device.type in ("cpu", "cuda"),
         )
-        scaler = self.runtime.scaler
+        scaler, clip_norm = self.runtime.scaler, self.config.training.clip_norm
         if self.position.stage == index and self.position.step:
             for name, state in self.position.models.items():
                 held[name].load_state_dict(state)
@@ -163,7 +163,7 @@ class Trainer:
                 record = self._step(step_of, degraded, clean, truths)
                 self._guard(record, stage)
                 if not record.skipped:
-                    _optimize(optimizer, scaler)
+                    _optimize(optimizer, scaler, [self.models[name] for name in stage.trained], clip_norm)
                 position.step += 1
                 meter.add(record)
                 self._report(stage, before, record, meter, batches, rate, bar)
@@ -233,7 +233,17 @@ def _learning_rate(config: StageConfig, step: int) -> float:
     return config.learning_rate * (1 + math.cos(math.pi * step / config.steps)) / 2
 
 
-def _optimize(optimizer: torch.optim.Optimizer, scaler: torch.amp.GradScaler | None) -> None:
+def _optimize(
+    optimizer: torch.optim.Optimizer,
+    scaler: torch.amp.GradScaler | None,
+    models: Sequence[nn.Module],
+    clip_norm: float | None,
+) -> None:
+    if clip_norm is not None:
+        if scaler is not None:
+            scaler.unscale_(optimizer)
+        for model in models:  # each by itself: a recognizer's large gradient must not shorten the enhancer's step
+            torch.nn.utils.clip_grad_norm_(model.parameters(), clip_norm)
     if scaler is None:
         optimizer.step()
     else:
