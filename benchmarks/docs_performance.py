@@ -47,12 +47,12 @@ def is_met(value: float, goal: str) -> bool:
 
 
 def split(name: str) -> tuple[str, str]:
-    """A row's name as what was measured on, and what was measured.
+    """A row's name, less the script's, as what was measured on, and what was measured.
 
-    >>> split("unet, 64 px: exact / floor, cpu"), split("unet, 64 px: peak memory, exact / joint")
+    >>> split("step cost, unet, 64 px: exact / floor, cpu"), split("step cost, unet, 64 px: peak memory, exact / joint")
     (('unet, 64 px', 'exact / floor'), ('unet, 64 px', 'peak memory, exact / joint'))
     """
-    case, _, what = name.rpartition(": ")
+    case, _, what = name.partition(", ")[2].rpartition(": ")
     return case, re.sub(r", (cpu|cpu of the main process|wall)$", "", what)
 
 
