@@ -335,10 +335,11 @@ def test_cancelled_and_begun_again(
 
     class Slow(torch.nn.Module):
         def forward(self, image: torch.Tensor) -> torch.Tensor:
-            go_on.wait(30)
+            go_on.wait(300)  # longer than all that comes before it is set, on however slow a machine
             return image
 
     page = chromium.new_page()
+    page.set_default_timeout(90_000)
     page.goto(serve(make_app(torch.nn.Sequential(Slow(), torch.nn.Identity()))))
     try:
         choose(page, ("a.png", png(tmp_path)), ("b.png", png(tmp_path)))
