@@ -41,7 +41,7 @@ from gradprom._files import write_text
 from gradprom._process import tune_malloc
 from gradprom.datasets import load_dataset
 from gradprom.datasets.cache import PixelCache
-from gradprom.datasets.loader import Loader, test_key
+from gradprom.datasets.loader import Loader, ahead, test_key
 from gradprom.datasets.sample import Dataset
 from gradprom.degradations import GaussianNoise, degrade, degrade_batch
 from gradprom.enhancers.srresnet import SRResNet
@@ -111,7 +111,7 @@ def batches(data: Dataset, seed: int, steps: int) -> Iterator[Batch]:
     loader = Loader(
         data.train, channels=1, batch_size=BATCH, size=SIZE, view="crop", seed=seed, augment=None, cache=cache
     )
-    for batch in loader.iterate(0, steps):
+    for batch in ahead(loader.batch, 0, steps):
         yield degrade_batch(NOISE, batch.clean, batch.keys), batch.clean, batch.mask
 
 

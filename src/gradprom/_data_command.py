@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from gradprom._arguments import add_command
 from gradprom.errors import UserError
 
 if TYPE_CHECKING:
@@ -26,31 +27,16 @@ exit code: 0 the copy is whole, 1 some of it must be mended, 2 it cannot be used
 
 def add_data_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add ``data`` with its ``list`` and ``check`` to the commands of a parser."""
-    formatter = argparse.RawDescriptionHelpFormatter
     summary = "list the datasets, or check a copy of one"
-    data = commands.add_parser(
-        "data",
-        help=summary,
-        description=summary,
-        epilog="example:\n  gradprom data check isic2018 data/isic",
-        formatter_class=formatter,
-    )
+    data = add_command(commands, "data", summary, "example:\n  gradprom data check isic2018 data/isic")
     verbs = data.add_subparsers(title="commands", metavar="COMMAND", required=True)
 
     summary = "which datasets there are, under which licence, where to get them and how to cite them"
-    listing = verbs.add_parser(
-        "list",
-        help=summary,
-        description=summary,
-        epilog="example:\n  gradprom data list",
-        formatter_class=formatter,
-    )
+    listing = add_command(verbs, "list", summary, "example:\n  gradprom data list")
     listing.set_defaults(run=_list)
 
     summary = "read every image and mask of a dataset, count, and say what is missing or does not fit"
-    check = verbs.add_parser(
-        "check", help=summary, description=summary, epilog=_CHECK_EXAMPLES, formatter_class=formatter
-    )
+    check = add_command(verbs, "check", summary, _CHECK_EXAMPLES)
     check.add_argument("name", metavar="NAME", help="one of gradprom data list")
     check.add_argument("root", metavar="ROOT", nargs="?", type=Path, help="its folder (brain_mr has none)")
     check.add_argument("--split", help="official, random or a file of columns id and part (default: the dataset's own)")

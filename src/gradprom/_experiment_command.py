@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from gradprom._arguments import add_command, whole_number
 from gradprom.errors import PartialFailureError, UserError
 
 if TYPE_CHECKING:
@@ -27,13 +28,7 @@ exit code: 0 all is done, 1 some runs failed, 2 nothing could be done, 130 inter
 def add_experiment_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add ``experiment`` to the commands of a parser."""
     summary = "train and measure the runs of a plan, each once, and write their tables"
-    parser = commands.add_parser(
-        "experiment",
-        help=summary,
-        description=summary,
-        epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = add_command(commands, "experiment", summary, _EXAMPLES)
     parser.add_argument("plans", nargs="*", metavar="PLAN", help="a plan file, or the name of a shipped plan")
     parser.add_argument("-o", "--output", type=Path, help="folder for all of it")
     parser.add_argument("--list", action="store_true", help="list the shipped plans")
@@ -45,8 +40,8 @@ def add_experiment_command(commands: argparse._SubParsersAction[argparse.Argumen
         type=Path,
         help="folder of the datasets, each in a folder of its name (default: GRADPROM_DATA, or what the plan says)",
     )
-    parser.add_argument("--workers", type=_positive, default=1, help="runs at a time (default: 1)")
-    parser.add_argument("--seeds", type=_natural, nargs="+", metavar="SEED", help="in place of the plan's own")
+    parser.add_argument("--workers", type=whole_number(1), default=1, help="runs at a time (default: 1)")
+    parser.add_argument("--seeds", type=whole_number(), nargs="+", metavar="SEED", help="in place of the plan's own")
     parser.add_argument("--dry-run", action="store_true", help="list the runs and their steps, and do nothing")
     parser.add_argument(
         "--tables-only", action="store_true", help="write the tables of what is done, and train nothing"
@@ -134,16 +129,3 @@ def _list() -> int:
     for plan in plans:
         print(f"{plan.name:{width}}  {plan.title}")
     return 0
-
-
-def _positive(text: str) -> int:
-    number = _natural(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not a whole number above 0")
-    return number
-
-
-def _natural(text: str) -> int:
-    if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"{text} is not a whole number")
-    return int(text)

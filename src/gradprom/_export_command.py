@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from gradprom._arguments import add_command
+
 _EXAMPLES = """examples:
   gradprom export runs/isic -o isic.onnx              ONNX, for onnxruntime and others
   gradprom export runs/isic -o isic.pt2               a program of torch.export, for PyTorch alone
@@ -18,13 +20,7 @@ PyTorch before it gets its name. ONNX needs pip install "gradprom[export]", a bu
 def add_export_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add ``export`` to the commands of a parser."""
     summary = "export an enhancer to ONNX, torch.export or a MONAI bundle"
-    parser = commands.add_parser(
-        "export",
-        help=summary,
-        description=summary,
-        epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = add_command(commands, "export", summary, _EXAMPLES)
     parser.add_argument("model", type=Path, metavar="MODEL", help="run folder, or a name of gradprom models")
     parser.add_argument(
         "-o", "--output", type=Path, required=True, help="a name that ends in .onnx or .pt2, or a bundle's folder"

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import secrets
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 
 @contextmanager
@@ -44,6 +46,18 @@ def partial_path(path: Path) -> Path:
         True
     """
     return path.with_name(f".partial-{secrets.token_hex(8)}{''.join(path.suffixes[-2:])}")
+
+
+def in_memory(save: Callable[[BinaryIO], object]) -> memoryview:
+    """What ``save`` writes, to be written by us: PyTorch's own writer ends the process where a disk is full.
+
+    Example:
+        >>> bytes(in_memory(lambda file: file.write(b"weights")))
+        b'weights'
+    """
+    content = io.BytesIO()
+    save(content)
+    return content.getbuffer()
 
 
 def write_text(path: str | Path, text: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
+from gradprom._arguments import add_command
 from gradprom.errors import UserError
 
 if TYPE_CHECKING:
@@ -24,13 +25,7 @@ _EXAMPLES = """examples:
 def add_models_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add ``models`` to the commands of a parser."""
     summary = "list the ready-made enhancers, or print the card of one"
-    models = commands.add_parser(
-        "models",
-        help=summary,
-        description=summary,
-        epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    models = add_command(commands, "models", summary, _EXAMPLES)
     models.add_argument("name", metavar="NAME", nargs="?", help="whose card to print (default: list all of them)")
     models.set_defaults(run=_models)
 

@@ -11,6 +11,7 @@ from decimal import Decimal
 from pathlib import Path
 
 from gradprom import __version__
+from gradprom._arguments import add_command, whole_number
 from gradprom._data_command import add_data_command
 from gradprom._experiment_command import add_experiment_command
 from gradprom._export_command import add_export_command
@@ -52,20 +53,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    formatter = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(
         prog="gradprom",
         description="Medical image enhancement, trained together with a recognizer under gradient promotion.",
         epilog=_EXAMPLES,
-        formatter_class=formatter,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"gradprom {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
 
     def command(name: str, summary: str, example: str) -> argparse.ArgumentParser:
-        return commands.add_parser(
-            name, help=summary, description=summary, epilog=f"example:\n  {example}", formatter_class=formatter
-        )
+        return add_command(commands, name, summary, f"example:\n  {example}")
 
     demo = command("demo", "train, evaluate and enhance on embedded brain images, and write a report", "gradprom demo")
     demo.add_argument("-o", "--output", default="demo", type=Path, help="folder for everything (default: demo)")
@@ -85,7 +83,7 @@ def _parser() -> argparse.ArgumentParser:
         "-o", "--output", type=Path, help="where to write evaluation.csv and .json (default: the run)"
     )
     evaluate.add_argument("--seed", type=int, default=0, help="of the test images' noise (default: 0)")
-    evaluate.add_argument("--limit", type=_positive, help="measure only so many images")
+    evaluate.add_argument("--limit", type=whole_number(1), help="measure only so many images")
     evaluate.add_argument("--no-baselines", action="store_true", help="leave out input and non-local means")
     evaluate.add_argument("--cache", type=Path, help="folder that keeps non-local means between evaluations")
     evaluate.add_argument("--reader", type=Path, metavar="RUN", help="another run, whose recognizers read too")
@@ -102,7 +100,7 @@ def _parser() -> argparse.ArgumentParser:
         default="match",
         help="each: an image that is colour where the model is grey, or the reverse, is done channel by channel",
     )
-    enhance.add_argument("--tile", type=_positive, default=1024, help="side of a tile in pixels (default: 1024)")
+    enhance.add_argument("--tile", type=whole_number(1), default=1024, help="side of a tile in pixels (default: 1024)")
     enhance.add_argument("--overlap", type=int, help="pixels that tiles share (default: as many as the model needs)")
     enhance.add_argument(
         "--window",
@@ -115,7 +113,10 @@ def _parser() -> argparse.ArgumentParser:
         "--deidentify", action="store_true", help="DICOM alone: take out what identifies the patient (file names stay)"
     )
     enhance.add_argument(
-        "--max-pixels", type=_positive, default=100_000_000, help="most pixels decoded at once (default: 100 million)"
+        "--max-pixels",
+        type=whole_number(1),
+        default=100_000_000,
+        help="most pixels decoded at once (default: 100 million)",
     )
     enhance.add_argument(
         "--recognize",
@@ -150,12 +151,6 @@ def _plain_number(word: str) -> str:
     if not re.fullmatch(r"-(\d+\.|(\d+\.?\d*|\.\d+)e[+-]?\d+)", word, re.ASCII | re.IGNORECASE):
         return word
     return format(Decimal(repr(float(word))), "f")
-
-
-def _positive(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not a whole number above 0")
-    return int(text)
 
 
 def _train(words: list[str]) -> int:

@@ -12,7 +12,7 @@ import torch
 from gradprom.datasets import Sample, loader
 from gradprom.datasets.augment import Augment
 from gradprom.datasets.cache import PixelCache
-from gradprom.datasets.loader import Batch, Loader
+from gradprom.datasets.loader import Batch, Loader, ahead
 from gradprom.errors import UserError
 
 
@@ -100,9 +100,9 @@ def test_processes_share_the_batch_of_one(world: int) -> None:
 def test_iterate_gives_the_same_batches() -> None:
     reference = make()
     steps = range(3, 15)
-    for step, batch in zip(steps, make().iterate(3, 15), strict=True):
+    for step, batch in zip(steps, ahead(make().batch, 3, 15), strict=True):
         assert same(batch, reference.batch(step))
-    assert list(make().iterate(5, 5)) == []
+    assert list(ahead(make().batch, 5, 5)) == []
 
 
 def _threads() -> list[threading.Thread]:
@@ -117,7 +117,7 @@ def test_the_thread_works_ahead_but_not_without_bound_and_ends_with_the_iterator
             read.append(sample.id)
             return super().get(sample, channels)
 
-    batches = make(cache=Counting()).iterate(0, 10**9)
+    batches = ahead(make(cache=Counting()).batch, 0, 10**9)
     next(batches)
     deadline = time.monotonic() + 10
     while len(read) < 4 * 6 and time.monotonic() < deadline:
@@ -134,7 +134,7 @@ def test_an_exception_in_the_thread_reaches_the_caller() -> None:
 
     given = [*samples(9), Sample("b", fail, lambda: np.zeros((40, 36), np.uint8), 0)]
     with pytest.raises(UserError, match=r"b\.png: broken"):
-        for _ in make(given).iterate(0, 100):
+        for _ in ahead(make(given).batch, 0, 100):
             pass
     assert _threads() == []
 
@@ -176,6 +176,6 @@ def test_real_images_load_and_resume(real_isic: Any) -> None:
     cache = PixelCache()
     cache.preload(given, 3)
     options = {"batch_size": 8, "size": 96, "cache": cache}
-    for step, batch in zip(range(2, 6), make(given, **options).iterate(2, 6), strict=True):
+    for step, batch in zip(range(2, 6), ahead(make(given, **options).batch, 2, 6), strict=True):
         assert same(batch, make(given, **options).batch(step))
         assert 0 <= batch.clean.min() < batch.clean.max() <= 1

@@ -24,6 +24,7 @@ from gradprom.inference.model import Model
 from gradprom.serve.app import create_app
 from gradprom.serve.page import Limits
 from gradprom.serve.server import bind
+from gradprom.serve.work import Worker
 
 LIMITS = Limits(upload=2_000_000, pixels=1_000_000)
 
@@ -33,6 +34,15 @@ class Brighter(nn.Module):
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         return image + 0.1
+
+
+@pytest.fixture
+def worker() -> Iterator[Worker]:
+    """A worker at work, which ends with the test."""
+    worker = Worker()
+    worker.start()
+    yield worker
+    worker.stop()
 
 
 def names_in(app: Any) -> list[str]:

@@ -27,14 +27,6 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def worker() -> Iterator[Worker]:
-    worker = Worker()
-    worker.start()
-    yield worker
-    worker.stop()
-
-
-@pytest.fixture
 def sessions(worker: Worker, clock: Clock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Sessions]:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     sessions = Sessions(worker, Store(100, 150), clock)

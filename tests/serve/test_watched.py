@@ -14,7 +14,7 @@ from gradprom.images.frames import Frames
 from gradprom.images.image import Image
 from gradprom.inference.model import Model
 from gradprom.serve import watched as module
-from gradprom.serve.watched import SeenEnoughError, WatchedModel, interruptible, shrunk
+from gradprom.serve.watched import SeenEnoughError, WatchedModel, checked_at_layers, shrunk
 
 
 def noise(*shape: int, dtype: Any = np.uint8, seed: int = 0) -> np.ndarray:
@@ -128,7 +128,7 @@ def test_shrunk_to_means(dtype: Any, factor: int) -> None:
 def test_ended_between_layers_and_not_after() -> None:
     first, last = Count(), Count()
     model = nn.Sequential(first, last)
-    with pytest.raises(SeenEnoughError), interruptible(model.modules(), lambda: _after(first)):
+    with pytest.raises(SeenEnoughError), checked_at_layers(model.modules(), lambda: _after(first)):
         model(torch.zeros(1))
     assert (first.count, last.count) == (1, 0)
     model(torch.zeros(1))

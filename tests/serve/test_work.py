@@ -4,20 +4,12 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 
 from gradprom.errors import UserError
 from gradprom.serve.work import Job, JobCancelledError, Worker
-
-
-@pytest.fixture
-def worker() -> Iterator[Worker]:
-    worker = Worker()
-    worker.start()
-    yield worker
-    worker.stop()
 
 
 def fail(error: BaseException) -> Callable[[Job], None]:

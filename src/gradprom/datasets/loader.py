@@ -81,8 +81,6 @@ class Loader:
         ...                 augment=Augment(), cache=PixelCache())
         >>> loader.batch(0).clean.shape
         torch.Size([4, 1, 64, 64])
-        >>> [batch.ids == loader.batch(7 + i).ids for i, batch in enumerate(loader.iterate(7, 9))]
-        [True, True]
     """
 
     def __init__(
@@ -138,10 +136,6 @@ class Loader:
             label=torch.tensor([sample.label for sample in samples]) if self._has_label else None,
             keys=keys,
         )
-
-    def iterate(self, start: int, stop: int) -> Generator[Batch, None, None]:
-        """The batches of steps ``start`` to ``stop`` - 1, prepared ahead by one thread, see :func:`ahead`."""
-        return ahead(self.batch, start, stop)
 
     def _draw(self, position: int) -> tuple[Sample, int, Tensor, Tensor | None]:
         epoch, place = divmod(position, len(self._samples))

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import io
 import json
 import shutil
 from pathlib import Path
 
 import torch
 
-from gradprom._files import partial_path
+from gradprom._files import in_memory, partial_path
 from gradprom.errors import UserError
 from gradprom.export.bundle_config import PROGRAM, WEIGHTS, inference, metadata
 from gradprom.export.facts import NOTICE, Facts
@@ -124,10 +123,7 @@ def _fill(traced: Traced, facts: Facts, folder: Path) -> float:
     for name in ("configs", "docs", "models"):
         (folder / name).mkdir()
     write_program(traced, facts, folder / PROGRAM)
-    # not into the file: PyTorch's writer ends the process where a disk is full
-    content = io.BytesIO()
-    torch.save(traced.module.state_dict(), content)
-    (folder / WEIGHTS).write_bytes(content.getbuffer())
+    (folder / WEIGHTS).write_bytes(in_memory(lambda file: torch.save(traced.module.state_dict(), file)))
     described = metadata(facts, traced.least)
     for name, config in ((_METADATA, described), (_INFERENCE, inference(facts))):
         (folder / name).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")

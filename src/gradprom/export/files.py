@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gradprom._files import atomic_path
+from gradprom._files import atomic_path, in_memory
 from gradprom.errors import UserError
 from gradprom.export.facts import Facts
 from gradprom.export.trace import Traced, check, first_line
@@ -33,11 +32,10 @@ def write_program(traced: Traced, facts: Facts, target: Path) -> float:
         UserError: what was written does not give what the enhancer gives.
     """
     properties = {**facts.properties(), "least_side": str(traced.least)}
-    # not into the file: PyTorch's writer ends the process where a disk is full
-    content = io.BytesIO()
-    torch.export.save(traced.program, content, extra_files={EXTRA_FILE: json.dumps(properties, indent=2)})
+    extra = {EXTRA_FILE: json.dumps(properties, indent=2)}
+    content = in_memory(lambda file: torch.export.save(traced.program, file, extra_files=extra))
     with atomic_path(target) as temporary:
-        temporary.write_bytes(content.getbuffer())
+        temporary.write_bytes(content)
         return check(traced, torch.export.load(temporary).module(), "program", traced.least)
 
 

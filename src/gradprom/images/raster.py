@@ -9,7 +9,7 @@ from typing import BinaryIO
 from gradprom._files import atomic_path
 from gradprom.errors import UserError
 from gradprom.images import _jpeg, _png, _tiff
-from gradprom.images.frames import PlainWriter
+from gradprom.images.frames import PlainWriter, writing
 from gradprom.images.image import Format, Image, UnreadableError
 
 MAX_PIXELS = 100_000_000
@@ -117,15 +117,8 @@ def write_image(path: str | Path, image: Image) -> None:
         raise UserError(
             f"{path}: expected a name ending in {', '.join(SUFFIXES)}, found {path.suffix!r}; choose one of these"
         )
-    try:
-        with atomic_path(path) as temporary, PlainWriter(temporary) as file:
-            _ENCODE[format_](image, file)
-    except UnreadableError as error:
-        raise UserError(f"{path}: {error}") from error
-    except OSError as error:
-        raise UserError(
-            f"{path}: the file cannot be written ({_reason(error)}); check the folder's permissions and the free space"
-        ) from error
+    with writing(path), atomic_path(path) as temporary, PlainWriter(temporary) as file:
+        _ENCODE[format_](image, file)
 
 
 def _recognise(file: BinaryIO) -> Format:

@@ -90,13 +90,7 @@ class Model:
             raise UserError(
                 f"array: expected (height, width) or (height, width, 1 to 4), found {shape}; give one image at a time"
             )
-        is_float = np.issubdtype(kind, np.floating)
-        if not is_float and kind not in (np.uint8, np.uint16):
-            raise UserError(f"array: expected uint8, uint16 or floating point in [0, 1], found {kind}; convert it")
-        if is_float and not (array.min() >= 0 and array.max() <= 1):  # written so that it refuses nan as well
-            raise UserError(
-                f"array: expected values in [0, 1], found {array.min():g} to {array.max():g}; scale them first"
-            )
+        is_float = check_values(array)
         pixels = array.reshape(*shape[:2], -1).astype(np.float32 if is_float else kind, copy=False)
         colours = pixels.shape[2] - (pixels.shape[2] in (2, 4))
         enhanced = self._enhance_pixels(pixels[..., :colours], channels, tile, overlap, on_tile)
@@ -204,6 +198,25 @@ class Model:
             precision=self.precision,
             on_tile=on_tile,
         )
+
+
+def check_values(array: NDArray[Any]) -> bool:
+    """Refuse an array that is neither uint8 nor uint16 nor floating point in [0, 1]; returns whether it is the last.
+
+    Raises:
+        UserError: it is of another type, or has values outside [0, 1].
+
+    Example:
+        >>> check_values(np.zeros((2, 2), np.uint16)), check_values(np.ones((2, 2)))
+        (False, True)
+    """
+    if array.dtype in (np.uint8, np.uint16):
+        return False
+    if not np.issubdtype(array.dtype, np.floating):
+        raise UserError(f"array: expected uint8, uint16 or floating point in [0, 1], found {array.dtype}; convert it")
+    if not (array.min() >= 0 and array.max() <= 1):  # written so that it refuses nan as well
+        raise UserError(f"array: expected values in [0, 1], found {array.min():g} to {array.max():g}; scale them first")
+    return True
 
 
 class _Replicated(torch.nn.Module):

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from gradprom.errors import UserError
 from gradprom.images import to_channels
+from gradprom.inference.model import check_values
 from gradprom.inference.tiles import spans
 
 if TYPE_CHECKING:
@@ -156,16 +157,8 @@ class Reader:
                 "time, without opacity"
             )
         pixels = array.reshape(*array.shape[:2], -1)
-        if array.dtype in (np.uint8, np.uint16):
+        if not check_values(array):
             return to_channels(pixels, self.channels)
-        if not np.issubdtype(array.dtype, np.floating):
-            raise UserError(
-                f"array: expected uint8, uint16 or floating point in [0, 1], found {array.dtype}; convert it"
-            )
-        if not (array.min() >= 0 and array.max() <= 1):  # written so that it refuses nan as well
-            raise UserError(
-                f"array: expected values in [0, 1], found {array.min():g} to {array.max():g}; scale them first"
-            )
         pixels = pixels.astype(np.float32, copy=False)
         if pixels.shape[2] == 3 and self.channels == 1:
             return (pixels @ np.array(_LUMA, np.float32))[..., np.newaxis].clip(0, 1)

@@ -22,7 +22,7 @@ from gradprom.inference.model import Model
 from gradprom.inference.strips import is_for_strips
 from gradprom.serve import rendering
 from gradprom.serve.presentation import Presentation, present
-from gradprom.serve.watched import Seen, SeenEnoughError, WatchedModel, interruptible
+from gradprom.serve.watched import Seen, SeenEnoughError, WatchedModel, checked_at_layers
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -165,7 +165,7 @@ def enhance_upload(
     try:
         if is_for_strips(source, target, max_pixels):
             raise UserError(f"{source}: expected at most {max_pixels} pixels here; gradprom enhance takes larger ones")
-        with interruptible(model.enhancer.modules(), job.check):
+        with checked_at_layers(model.enhancer.modules(), job.check):
             file.do(FileJob(source, target), job.advance)
     except SeenEnoughError:
         is_whole = False

@@ -121,12 +121,21 @@ class WatchedModel(Model):
         wanted = frames.count // 2 if self._frame is None else min(self._frame, frames.count - 1)
         is_whole = self._whole or frames.count == 1
         indices = range(frames.count) if is_whole else (wanted,)
-        noisy = replace(frames, count=len(indices), read=lambda n: self._noisy(frames.read(indices[n]), indices[n]))
+        given: dict[int, tuple[NDArray[Any], NDArray[Any]]] = {}  # of the wanted image, until it is enhanced
+
+        def read(number: int) -> NDArray[Any]:
+            index = indices[number]
+            clean = frames.read(index)
+            before = self._noisy(clean, index)
+            if index == wanted:
+                given[index] = clean, before
+            return before
+
+        noisy = replace(frames, count=len(indices), read=read)
         enhanced = self._model.enhance_frames(noisy, channels=channels, tile=tile, overlap=overlap, on_tile=on_tile)
         for index, after in zip(indices, enhanced, strict=True):
             if index == wanted:
-                clean = frames.read(index)
-                self._keep(clean, self._noisy(clean, index), after, index, frames.count, frames.format, None)
+                self._keep(*given.pop(index), after, index, frames.count, frames.format, None)
             if not is_whole:
                 raise SeenEnoughError
             yield after
@@ -187,14 +196,14 @@ def shrunk(pixels: NDArray[Any], factor: int) -> NDArray[Any]:
 
 
 @contextmanager
-def interruptible(modules: Iterator[torch.nn.Module], check: Callable[[], None]) -> Iterator[None]:
+def checked_at_layers(modules: Iterator[torch.nn.Module], check: Callable[[], None]) -> Iterator[None]:
     """Call ``check`` before each layer of some models, so that even one large tile ends soon after it is cancelled.
 
     Example:
         >>> def stop() -> None:
         ...     raise RuntimeError("not wanted any more")
         >>> layer = torch.nn.Identity()
-        >>> with interruptible(layer.modules(), stop):
+        >>> with checked_at_layers(layer.modules(), stop):
         ...     layer(torch.zeros(1))
         Traceback (most recent call last):
         ...

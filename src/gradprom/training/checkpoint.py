@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import io
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from gradprom._files import atomic_path
+from gradprom._files import atomic_path, in_memory
 from gradprom.errors import UserError
 from gradprom.images.frames import writing
 from gradprom.weights import read_torch
@@ -50,11 +49,9 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
     Raises:
         UserError: it cannot be written (then the ``OSError`` is the cause).
     """
-    # not into the file: PyTorch's writer ends the process where a disk is full
-    content = io.BytesIO()
-    torch.save(vars(checkpoint), content)
+    content = in_memory(lambda file: torch.save(vars(checkpoint), file))
     with writing(folder / NAME), atomic_path(folder / NAME) as temporary:
-        temporary.write_bytes(content.getbuffer())
+        temporary.write_bytes(content)
 
 
 def read_checkpoint(folder: Path) -> Checkpoint | None:
