@@ -91,6 +91,49 @@ def test_an_independent_reader_finds_the_same_place(tmp_path: Path) -> None:
     assert after.GetSpacing() == before.GetSpacing()
 
 
+@pytest.mark.parametrize("spacing", [(0.5, 0.6, 3.0), (0.5, 3.0, 0.6), (1.0, 1.0, 1.0)])
+def test_an_enlarged_volume_covers_the_same_ground(tmp_path: Path, spacing: tuple[float, float, float]) -> None:
+    turn = np.array([[0.0, -1.0, 0.0], [0.8, 0.0, -0.6], [0.6, 0.0, 0.8]])
+    values = noise((5, 4, 3), "i2")
+    image = nibabel.Nifti1Image(values, None)
+    image.header.set_zooms(spacing)
+    affine = np.vstack([np.column_stack([turn * spacing, [-90, 126, 7]]), [0, 0, 0, 1]])
+    image.set_qform(affine, 1)
+    image.set_sform(affine, 2)
+    image.header.set_dim_info(0, 1, 2)
+    image.header["slice_end"] = 2
+    nibabel.save(image, tmp_path / "a.nii.gz")
+    frames, out = open_nifti(tmp_path / "a.nii.gz"), tmp_path / "out.nii.gz"
+    frames.write(out, [frames.read(index).repeat(2, 0).repeat(2, 1) for index in range(frames.count)], 2)
+    cut = slice_axis(values.shape, spacing)
+    factors = np.array([1 if axis == cut else 2 for axis in range(3)])
+    before, after = sitk.ReadImage(str(tmp_path / "a.nii.gz")), sitk.ReadImage(str(out))
+    expected = np.kron(values, np.ones(factors, "i2"))
+    np.testing.assert_array_equal(sitk.GetArrayFromImage(after).T, expected)
+    np.testing.assert_allclose(after.GetSpacing(), np.array(before.GetSpacing()) / factors, rtol=1e-6)
+    np.testing.assert_allclose(after.GetDirection(), before.GetDirection(), atol=1e-6)
+    for corner in np.ndindex(2, 2, 2):  # of the whole volume, half a voxel beyond the middles of its first and last one
+        places = [
+            image.TransformContinuousIndexToPhysicalPoint(
+                [s * c - 0.5 for s, c in zip(image.GetSize(), corner, strict=True)]
+            )
+            for image in (before, after)
+        ]
+        np.testing.assert_allclose(*places, atol=1e-4)
+    header = nibabel.load(out).header
+    np.testing.assert_allclose(header.get_qform(), header.get_sform(), atol=1e-5)
+    assert header["slice_end"] == (2 if cut == 2 else 0)  # else what was acquired one by one are other voxels now
+
+
+def test_more_voxels_than_can_be_counted(tmp_path: Path) -> None:
+    nibabel.save(nibabel.Nifti1Image(np.zeros((20_000, 2, 2), np.uint8), None), tmp_path / "a.nii")
+    with pytest.raises(
+        UserError, match=r"a\.nii: expected at most 32767 voxels along an axis of the enlarged volume, found 40000"
+    ):
+        open_nifti(tmp_path / "a.nii").write(tmp_path / "out.nii", [], 2)
+    assert not (tmp_path / "out.nii").exists()
+
+
 def test_slices_are_those_across_the_coarsest_axis(tmp_path: Path) -> None:
     values = np.arange(5 * 4 * 3, dtype=np.float32).reshape(5, 4, 3)
     image = nibabel.Nifti1Image(values, np.diag([1, 4, 1, 1]))

@@ -83,6 +83,17 @@ def test_the_description_of_ome_is_kept_whatever_the_name(tmp_path: Path, name: 
         np.testing.assert_array_equal(written.pages[0].asarray(), values)
 
 
+def test_the_description_of_ome_fits_a_larger_image(tmp_path: Path) -> None:
+    pixels = '<ome:Pixels SizeX=\'5\' PhysicalSizeX="0.5" SizeY="4" SizeZ="1" PhysicalSizeY="3"/>'
+    text = f'<?xml version="1.0"?><OME:OME><Note SizeX="5"/>{pixels}</OME:OME>'
+    tifffile.imwrite(tmp_path / "a.ome.tif", noise(4, 5), description=text, metadata=None)
+    image = read_image(tmp_path / "a.ome.tif")
+    write_image(tmp_path / "b.ome.tif", image.with_pixels(noise(16, 20, 1), None))
+    large = '<ome:Pixels SizeX=\'20\' PhysicalSizeX="0.125" SizeY="16" SizeZ="1" PhysicalSizeY="0.75"/>'
+    with tifffile.TiffFile(tmp_path / "b.ome.tif") as written:
+        assert written.pages[0].description == text.replace(pixels, large)
+
+
 def test_resolution_without_a_unit_and_a_larger_image(tmp_path: Path) -> None:
     path = tmp_path / "a.tif"
     values = noise(4, 5)

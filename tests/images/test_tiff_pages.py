@@ -231,3 +231,39 @@ def test_a_pipe_is_refused_before_it_is_read(tmp_path: Path) -> None:
     assert not has_pages(tmp_path / "pipe.tif")
     with pytest.raises(UserError, match=r"pipe\.tif: expected a file, found a pipe or a device"):
         open_pages(tmp_path / "pipe.tif")
+
+
+def test_enlarged_pages_cover_the_same_ground(tmp_path: Path) -> None:
+    pages = [noise(30, 40) for _ in range(3)]
+    source = write(tmp_path / "in.ome.tif", pages, resolution=(300, 200), description=OME)
+    frames, target = open_pages(source), tmp_path / "out.ome.tif"
+    frames.write(target, (np.kron(page, np.ones((2, 2), np.uint16))[..., None] for page in pages), 2)
+    with tifffile.TiffFile(target) as tiff:
+        assert [page.shape for page in tiff.pages] == [(60, 80)] * 3
+        assert {page.resolution for page in tiff.pages} == {(600, 400)}
+        (series,) = tiff.series
+        assert series.shape == (3, 60, 80)  # as OME's description says
+        assert tiff.ome_metadata == OME.replace('SizeX="40" SizeY="30"', 'SizeX="80" SizeY="60"').replace(
+            'PhysicalSizeX="0.5"', 'PhysicalSizeX="0.25"'
+        )
+
+
+def test_enlarged_opacity(tmp_path: Path) -> None:
+    page = noise(6, 5, 2, dtype=np.uint8)
+    options: dict[str, Any] = {"photometric": "minisblack", "planarconfig": "contig", "extrasamples": [2]}
+    with tifffile.TiffWriter(tmp_path / "in.tif") as writer:
+        for _ in range(2):
+            writer.write(page, metadata=None, contiguous=False, **options)
+    large = np.kron(page, np.ones((2, 2, 1), np.uint8))
+    open_pages(tmp_path / "in.tif").write(tmp_path / "out.tif", [large[..., :1]] * 2, 2)
+    with tifffile.TiffFile(tmp_path / "out.tif") as tiff:
+        for written in tiff.pages:
+            np.testing.assert_array_equal(written.asarray(), large)
+
+
+def test_regions_of_ome_cannot_be_enlarged(tmp_path: Path) -> None:
+    text = OME.replace("</OME>", '<ROI ID="ROI:0"/></OME>')
+    source = write(tmp_path / "in.ome.tif", [noise(6, 5)] * 2, description=text)
+    with pytest.raises(UserError, match=r"without regions of interest .* found some, whose places would be wrong"):
+        open_pages(source).write(tmp_path / "out.ome.tif", [noise(12, 10, 1)] * 2, 2)
+    assert not (tmp_path / "out.ome.tif").exists()

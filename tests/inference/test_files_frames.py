@@ -218,12 +218,19 @@ def test_an_output_within_the_input_is_not_read(tmp_path: Path) -> None:
     assert enhance_files(GREY, [tmp_path], out, skip_existing=True).existing == 1
 
 
-def test_an_enlarging_model_is_refused(tmp_path: Path) -> None:
+def test_an_enlarging_model(tmp_path: Path) -> None:
     model = Model(nn.Upsample(scale_factor=2), channels=1, scale=2, name="larger")
-    for path in (put_nifti(tmp_path / "a.nii"), put_pages(tmp_path / "a.tif"), put("CT_small.dcm", tmp_path / "a")):
-        with pytest.raises(UserError, match="larger enlarges images 2 times, expected plain PNG, JPEG or TIFF"):
-            enhance_files(model, [path], tmp_path / "out")
-    assert not (tmp_path / "out").exists()
+    volume = put_nifti(tmp_path / "a.nii")
+    pages, plain = put_pages(tmp_path / "a.tif"), put("CT_small.dcm", tmp_path / "a")
+    out = tmp_path / "out"
+    enhance_files(model, [volume, pages, plain], out, window=(-3000, 5000))
+    pairs = [
+        (np.asarray(nibabel.load(path).dataobj).T for path in (volume, out / "a.nii")),
+        (tifffile.imread(path) for path in (pages, out / "a.tif")),
+        (pydicom.dcmread(path).pixel_array for path in (plain, out / "a")),
+    ]
+    for before, after in pairs:  # nearest neighbours, as torch's own layer takes them
+        np.testing.assert_array_equal(after, before.repeat(2, -1).repeat(2, -2))
 
 
 def test_a_mistake_in_an_enhancer_is_not_hidden(tmp_path: Path) -> None:

@@ -333,14 +333,12 @@ def test_what_alone_is_missing_is_read_again(tmp_path: Path, missing: str) -> No
 
 def test_a_failure_leaves_no_mask(tmp_path: Path) -> None:
     larger = Model(nn.Upsample(scale_factor=2), channels=1, scale=2)
-    tifffile.imwrite(tmp_path / "a.tif", noise(2, 9, 8), photometric="minisblack")
-    reader = Reader(channels=1, **CLASSES)
-    asked: list[object] = []
-    reader.read = lambda pixels: asked.append(pixels)  # type: ignore[method-assign,assign,return-value]
-    with pytest.raises(UserError, match="enlarges images 2 times"):
-        enhance_files(larger, [tmp_path / "a.tif"], tmp_path / "out", reader=reader)
+    slide = dcmread(BUNDLED / "CT_small.dcm")
+    slide.TotalPixelMatrixColumns = 4096
+    slide.save_as(tmp_path / "a.dcm")
+    with pytest.raises(UserError, match="expected a plain image to enlarge, found a part of a larger image"):
+        enhance_files(larger, [tmp_path / "a.dcm"], tmp_path / "out", reader=MASKER)
     assert not (tmp_path / "out").exists()
-    assert not asked  # nor is anything read for long before it is refused
 
 
 def test_a_disk_that_is_full_at_the_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,6 +16,7 @@ import numpy as np
 from gradprom import __version__
 from gradprom._files import atomic_path
 from gradprom.images._dicom_derivation import Derivation
+from gradprom.images._dicom_enlarge import enlarge
 from gradprom.images._dicom_pixels import Decoded
 from gradprom.images.frames import writing
 from gradprom.images.image import UnreadableError
@@ -76,14 +77,15 @@ def strip(source: Dataset, plain_bytes: int) -> None:
             del source[name]
 
 
-def save(path: Path, source: Dataset, decoded: Decoded, derivation: Derivation) -> None:
+def save(path: Path, source: Dataset, decoded: Decoded, derivation: Derivation, scale: int = 1) -> None:
     """Write an object with other pixels, whole or not at all.
 
     Args:
         path: where to.
         source: the object they come from, after `strip`; it stays as it is.
-        decoded: the new pixels, of the same shape as those of ``source``.
+        decoded: the new pixels.
         derivation: what all objects of the call share.
+        scale: how many times as many rows and columns these have as those of ``source``.
 
     Raises:
         UserError: it cannot be written (then the ``OSError`` is the cause), or not de-identified.
@@ -96,9 +98,11 @@ def save(path: Path, source: Dataset, decoded: Decoded, derivation: Derivation) 
             if derivation.deidentify is not None:
                 derivation.deidentify(target)
             original = _reference(target)  # with its UID, before it is replaced
+            if scale > 1:
+                enlarge(target, scale)
             _set_pixels(target, decoded)
             _set_identity(target, derivation.series(str(target.get("SeriesInstanceUID") or "")))
-            _set_history(target, original, derivation.model)
+            _set_history(target, original, derivation.model, scale)
             # not save_as, which refuses to turn big-endian objects into little-endian ones
             dcmwrite(temporary, target, enforce_file_format=True)
         except UnreadableError:
@@ -158,7 +162,7 @@ def _number_series(target: Dataset) -> None:
         target.SeriesNumber = number
 
 
-def _set_history(target: Dataset, original: Dataset, model: str) -> None:
+def _set_history(target: Dataset, original: Dataset, model: str, scale: int) -> None:
     from pydicom import Dataset
 
     target.ImageType = _derived(target.get("ImageType"), "SECONDARY")
@@ -167,7 +171,8 @@ def _set_history(target: Dataset, original: Dataset, model: str) -> None:
             for item in element.value if element.VR == "SQ" else ():
                 if "FrameType" in item:
                     item.FrameType = _derived(item.FrameType, "SECONDARY")
-    text = f"Enhanced by gradprom {__version__} with the trained neural network {model}"
+    what = f"Enlarged {scale} times and enhanced" if scale > 1 else "Enhanced"
+    text = f"{what} by gradprom {__version__} with the trained neural network {model}"
     earlier = str(target.get("DerivationDescription") or "")
     target.DerivationDescription = f"{earlier}; {text}"[-1024:] if earlier else text[:1024]
     target.DerivationCodeSequence = [

@@ -9,6 +9,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 
+def repeated(array: NDArray[Any], scale: int) -> NDArray[Any]:
+    """Each pixel of an array (H, W, ...) as a block of ``scale`` by ``scale`` of them.
+
+    Example:
+        >>> repeated(np.array([[1, 2]]), 2)
+        array([[1, 1, 2, 2],
+               [1, 1, 2, 2]])
+    """
+    return array if scale == 1 else array.repeat(scale, 0).repeat(scale, 1)
+
+
 @dataclass(frozen=True)
 class Intensities:
     """An affine map of stored values to [0, 1].

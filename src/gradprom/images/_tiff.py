@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, BinaryIO
@@ -139,13 +140,12 @@ def options(image: Image) -> dict[str, Any]:
     if isinstance(extras, TiffExtras):
         options = {"compression": extras.compression, "predictor": extras.predictor}
         alpha, unit = extras.alpha, extras.unit
-        same_size = extras.size == (height, width)
         if extras.resolution is not None:
             x, y = extras.resolution
             resolution = (x * width / extras.size[1], y * height / extras.size[0])
-        for code, kind, value in extras.tags:
-            if same_size or b"<OME" not in value:  # OME's description states the number of pixels
-                tags.append((code, kind, len(value) + (kind == _ASCII), value, True))
+        for code, kind, text in extras.tags:
+            value = text if extras.size == (height, width) else _resized_ome(text, extras.size, (height, width))
+            tags.append((code, kind, len(value) + (kind == _ASCII), value, True))
     if resolution is not None:
         options |= {"resolution": resolution, "resolutionunit": unit}
     if image.alpha is not None:
@@ -225,6 +225,34 @@ def _kept_tags(page: Any) -> list[tuple[int, int, bytes]]:
         if isinstance(value, bytes) and value and not value.startswith(b'{"shape":'):
             tags.append((code, kind, value))
     return tags
+
+
+def _resized_ome(text: bytes, old: tuple[int, int], new: tuple[int, int]) -> bytes:
+    """A description in which the number of pixels and their size are those of an image of another size, if it is OME's.
+
+    Args:
+        text: a description; others than OME's come back as they are.
+        old, new: height and width.
+
+    Raises:
+        UnreadableError: it describes regions, whose places are given in pixels.
+    """
+    if not re.search(rb"<(\w+:)?OME\b", text):
+        return text
+    if re.search(rb"<(\w+:)?ROI\b", text):
+        raise UnreadableError(
+            "expected an OME description without regions of interest for an image of another size, found some, whose "
+            "places would be wrong; take them out first"
+        )
+    factors = {b"Y": new[0] / old[0], b"X": new[1] / old[1]}
+
+    def resized(attribute: re.Match[bytes]) -> bytes:
+        name, axis, quote, number = attribute.groups()
+        size = float(number) / factors[axis] if name.startswith(b"Physical") else round(int(number) * factors[axis])
+        return name + axis + b"=" + quote + str(size).encode() + quote
+
+    pattern = re.compile(rb"\b(PhysicalSize|Size)([XY])=([\"'])([^\"']+)\3")
+    return re.sub(rb"<(\w+:)?Pixels\b[^>]*>", lambda tag: pattern.sub(resized, tag.group()), text)
 
 
 def orientation_alone(block: bytes) -> bytes | None:

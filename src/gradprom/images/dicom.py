@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from gradprom.images._dicom_derivation import Derivation
+from gradprom.images._dicom_enlarge import check_enlargeable
 from gradprom.images._dicom_pixels import Decoded, decode, find_padding, find_range, intensities, is_ranged
 from gradprom.images._dicom_read import SUFFIXES, check_image, is_dicom, quiet, read_object
 from gradprom.images._dicom_segment import load_highdicom, save_segmentation
 from gradprom.images._dicom_write import save, strip
+from gradprom.images._intensities import repeated
 from gradprom.images.frames import Frames, check_size, reading
 from gradprom.images.image import Pixels
 from gradprom.images.raster import MAX_PIXELS
@@ -69,13 +71,19 @@ def open_dicom(
     def read(index: int) -> Pixels:
         return maps[index].to_unit(decoded.values[index])
 
-    def write(target: Path, frames: Iterable[Pixels]) -> None:
-        values, limits = np.empty_like(decoded.values), decoded.limits
-        for index, (enhanced, stored) in enumerate(zip(frames, decoded.values, strict=True)):
+    def write(target: Path, frames: Iterable[Pixels], scale: int = 1) -> None:
+        if scale > 1:
+            with reading(path, "DICOM"), quiet():
+                check_enlargeable(source, scale)
+        limits = decoded.limits
+        count, height, width, samples = decoded.values.shape
+        values = np.empty((count, height * scale, width * scale, samples), decoded.values.dtype)
+        for index, (enhanced, old) in enumerate(zip(frames, decoded.values, strict=True)):
+            stored = repeated(old, scale)
             changed = maps[index].changed(stored, enhanced, *limits)
-            values[index] = changed if padding is None else np.where(padding[index], stored, changed)
+            values[index] = changed if padding is None else np.where(repeated(padding[index], scale), stored, changed)
         with quiet():
-            save(target, source, Decoded(values, decoded.bits, decoded.photometric), derivation)
+            save(target, source, Decoded(values, decoded.bits, decoded.photometric), derivation, scale)
 
     return Frames("dicom", len(decoded.values), read, write)
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 from gradprom.errors import UserError
 from gradprom.images.image import Pixels, UnreadableError
@@ -27,6 +27,24 @@ class NoImageError(UserError):
         self.found = found
 
 
+class WriteFrames(Protocol):
+    """Writes a file of frames with others in their place, whole or not at all."""
+
+    def __call__(self, path: Path, frames: Iterable[Pixels], scale: int = 1, /) -> None:
+        """Write the file.
+
+        Args:
+            path: where to.
+            frames: as many images of the same types in the same order; they are taken one by one, as they are needed.
+            scale: how many times as high and as wide they are as those of the source. What the file says of sizes and
+                places is made to fit: its pixels become smaller, and cover the same ground.
+
+        Raises:
+            UserError: it cannot be written (then the ``OSError`` is the cause), or what it says of places cannot be
+                made to fit.
+        """
+
+
 @dataclass(frozen=True)
 class Frames:
     """The images of a file in their order, and how to write others in their place.
@@ -35,14 +53,13 @@ class Frames:
         format: what kind of file it is.
         count: how many images.
         read: gives the image of an index: (height, width, 1 or 3), float32 in [0, 1], or uint8 or uint16 of full range.
-        write: takes a path and ``count`` images of the same shapes and types in the same order, and writes the file
-            with them, whole or not at all; images are taken one by one, as they are needed. Raises UserError.
+        write: writes the file with other images in their place.
     """
 
     format: FrameFormat
     count: int
     read: Callable[[int], Pixels]
-    write: Callable[[Path, Iterable[Pixels]], None]
+    write: WriteFrames
 
 
 def check_size(shape: tuple[int, ...], max_pixels: int, option: str) -> None:

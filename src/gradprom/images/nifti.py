@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import io
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gradprom._files import atomic_path
-from gradprom.images._intensities import Intensities
+from gradprom.images._intensities import Intensities, repeated
 from gradprom.images.frames import Frames, NoImageError, check_size, reading, writing
 from gradprom.images.image import Pixels, UnreadableError
 from gradprom.images.raster import MAX_PIXELS
@@ -101,15 +102,20 @@ def open_nifti(
     def read(index: int) -> Pixels:
         return intensities.to_unit(planes[indices[index]])[..., np.newaxis]
 
-    def write(target: Path, frames: Iterable[Pixels]) -> None:
-        result = np.empty_like(volume.values, order="F")
-        written = _planes(result, slice_axis(result.shape, volume.spacing))
+    def write(target: Path, frames: Iterable[Pixels], scale: int = 1) -> None:
+        axis = slice_axis(volume.values.shape, volume.spacing)
+        head, shape = volume.head, volume.values.shape
+        if scale > 1:
+            with reading(path, "NIfTI"):
+                head, shape = _enlarged(head, shape, axis, scale)
+        result = np.empty(shape, volume.values.dtype, order="F")
+        written = _planes(result, axis)
         kind = result.dtype
         limits = (float(np.iinfo(kind).min), float(np.iinfo(kind).max)) if kind.kind in "iu" else (-np.inf, np.inf)
         for index, enhanced in zip(indices, frames, strict=True):
-            written[index] = intensities.changed(planes[index], enhanced[..., 0], *limits)
+            written[index] = intensities.changed(repeated(planes[index], scale), enhanced[..., 0], *limits)
         with writing(target), atomic_path(target) as temporary, _create(temporary) as file:
-            file.write(volume.head)
+            file.write(head)
             file.write(result.T.data)
 
     return Frames("nifti", len(indices), read, write)
@@ -162,6 +168,37 @@ def slice_axis(shape: tuple[int, ...], spacing: tuple[float, ...]) -> int | None
     coarsest = max(spacing[:3])
     # spacings that were meant to be equal differ in their last digits
     return max(axis for axis in range(3) if spacing[axis] >= 0.999 * coarsest)
+
+
+def _enlarged(head: bytes, shape: tuple[int, ...], axis: int | None, scale: int) -> tuple[bytes, tuple[int, ...]]:
+    """All that stands in front of the values, and their shape, for slices ``scale`` times as high and as wide.
+
+    Raises:
+        UnreadableError: more than the format can count.
+    """
+    header, head = _read_head(io.BytesIO(head))
+    axes = [other for other in range(3) if other != axis][:2]
+    larger = tuple(length * (scale if index in axes else 1) for index, length in enumerate(shape))
+    most = np.iinfo(header["dim"].dtype).max
+    if max(larger) > most:
+        raise UnreadableError(
+            f"expected at most {most} voxels along an axis of the enlarged volume, found {max(larger)}"
+        )
+    # an affine tells where the middle of a voxel lies: that of the first one moves towards the volume's corner
+    shift = np.array([(1 / scale - 1) / 2 if index in axes else 0.0 for index in range(3)])
+    if header["qform_code"] > 0:
+        offset = header.get_qform()[:3] @ [*shift, 1]
+        header["qoffset_x"], header["qoffset_y"], header["qoffset_z"] = offset
+    for name in ("srow_x", "srow_y", "srow_z"):
+        header[name][3] += header[name][:3] @ shift
+        header[name][axes] /= scale
+    for index in axes:
+        header["dim"][index + 1] *= scale
+        header["pixdim"][index + 1] /= scale
+    if (int(header["dim_info"]) >> 4 & 3) - 1 in axes:  # what was acquired one by one are no voxels any more
+        header["slice_start"], header["slice_end"], header["slice_code"] = 0, 0, 0
+    block = header.binaryblock
+    return block + head[len(block) :], larger
 
 
 def _planes(values: NDArray[Any], axis: int | None) -> NDArray[Any]:

@@ -12,6 +12,7 @@ import numpy as np
 
 from gradprom._files import atomic_path
 from gradprom.images import _tiff
+from gradprom.images._intensities import repeated
 from gradprom.images.frames import Frames, PlainWriter, check_size, reading, writing
 from gradprom.images.image import Image, Pixels, UnreadableError
 from gradprom.images.masks import mask_image
@@ -82,7 +83,7 @@ def open_pages(path: str | Path, *, max_pixels: int = MAX_PIXELS, option: str = 
             pixels, alpha = _tiff.split(_samples(page) if stack is None else stack[index], page)
             return replace(_tiff.describe(page), pixels=pixels, alpha=alpha), _layout(page)
 
-    def write(target: Path, frames: Iterable[Pixels]) -> None:
+    def write(target: Path, frames: Iterable[Pixels], scale: int = 1) -> None:
         with (
             writing(target),
             atomic_path(target) as temporary,
@@ -92,13 +93,16 @@ def open_pages(path: str | Path, *, max_pixels: int = MAX_PIXELS, option: str = 
             if stack is not None:
                 # ImageJ looks for all images behind the first, without gaps
                 image, options = page_of(0)
-                writer.write(_squeezed(np.stack(list(frames))), **_tiff.options(image), **options)
+                images = list(frames)
+                image = image.with_pixels(images[0], None)
+                writer.write(_squeezed(np.stack(images)), **_tiff.options(image), **options)
                 return
             for index, enhanced in enumerate(frames):
                 image, options = page_of(index)
-                alpha = [] if image.alpha is None else [image.alpha[..., None]]
-                samples = _squeezed(np.concatenate([enhanced, *alpha], axis=2))
-                writer.write(samples, contiguous=False, **_tiff.options(image), **options)
+                alpha = None if image.alpha is None else repeated(image.alpha, scale)
+                samples = enhanced if alpha is None else np.concatenate([enhanced, alpha[..., None]], axis=2)
+                image = image.with_pixels(enhanced, alpha)
+                writer.write(_squeezed(samples), contiguous=False, **_tiff.options(image), **options)
 
     return Frames("tiff", count, lambda index: page_of(index)[0].pixels, write)
 

@@ -104,7 +104,6 @@ class FileWork:
         _write_with_masks(job, write, write_mask)
 
     def _do_frames(self, job: Job, frames: Frames, on_tile: OnTile) -> None:
-        self.model.check_frames(frames)
         before: list[Reading] = []
         after: list[Reading] = []
         if self.recognition is not None:
@@ -124,7 +123,7 @@ class FileWork:
 
         def write() -> None:
             if job.writes:
-                frames.write(job.target, enhanced())
+                frames.write(job.target, enhanced(), self.model.scale)
             else:
                 deque(enhanced(), maxlen=0)
             self._keep(job, before, after)

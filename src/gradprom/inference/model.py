@@ -125,12 +125,7 @@ class Model:
         overlap: int | None = None,
         on_tile: Callable[[int, int], None] | None = None,
     ) -> Iterator[NDArray[Any]]:
-        """Enhance the images of a file one by one, as ``enhance_image``, for ``frames.write``.
-
-        Raises:
-            UserError: also where `check_frames` does.
-        """
-        self.check_frames(frames)
+        """Enhance the images of a file one by one, as ``enhance_image``, for ``frames.write``."""
         for index in range(frames.count):
 
             def on_tile_of_all(done: int, total: int, before: int = index) -> None:
@@ -138,18 +133,6 @@ class Model:
                     on_tile(before * total + done, frames.count * total)
 
             yield self._enhance_pixels(frames.read(index), channels, tile, overlap, on_tile_of_all)
-
-    def check_frames(self, frames: Frames) -> None:
-        """Refuse to enlarge the images of a file of frames: what such files say of sizes and places would be wrong.
-
-        Raises:
-            UserError: the model enlarges.
-        """
-        if self.scale != 1:
-            raise UserError(
-                f"{self.name} enlarges images {self.scale} times, expected plain PNG, JPEG or TIFF for that, found a "
-                f"{frames.format.upper()} file of frames; take a model that keeps the size"
-            )
 
     def needed_overlap(self, tile: int) -> int:
         """How much tiles must share for no seam to show, measured once; at most half of a tile."""
