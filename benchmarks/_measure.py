@@ -55,14 +55,18 @@ def rotated(names: list[str], turn: int) -> list[str]:
 
 
 def interleaved(
-    functions: Mapping[str, Callable[[], object]], repeats: int, prepare: Callable[[], object] = lambda: None
+    functions: Mapping[str, Callable[[], object]],
+    repeats: int,
+    prepare: Callable[[], object] = lambda: None,
+    *,
+    warm: bool = False,
 ) -> dict[str, Times]:
     """Call all functions once unmeasured, then in turn, each time from another beginning, ``repeats`` times.
 
-    ``prepare`` comes before every call and is not measured.
+    ``prepare`` comes before every call and is not measured. ``warm``: they were called already.
     """
     times = {name: Times() for name in functions}
-    for repeat in range(-1, repeats):
+    for repeat in range(0 if warm else -1, repeats):
         for name in rotated(list(functions), repeat):
             prepare()
             gc.collect()
