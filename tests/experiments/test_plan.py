@@ -540,7 +540,10 @@ def test_plans_that_extend_each_other(write: Write) -> None:
         ),
         ("reader: {training: {cascade: {steps: -1}}}", "plan plan: its reader: training.cascade has -1 steps"),
         ("reader: {diagnosis: null, segmentation: null}", "strategy 'recognizer_only' needs a recognizer"),
-        ("scales: {laptop: {training: {devices: 2}}}", "training.devices is 2: an experiment trains each run on one"),
+        (
+            "scales: {laptop: {training: {devices: 2}}}",
+            "training.devices is 2 and training.nodes 1: an experiment trains each run on one",
+        ),
         (
             "scales: {laptop: {diagnosis: null}}\naxes: {auxiliary: [both]}",
             "plan plan, auxiliary both: auxiliary both needs a recognizer for diagnosis: give base",

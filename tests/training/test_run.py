@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import socket
 import subprocess
 import sys
 from collections.abc import Callable
@@ -232,6 +233,43 @@ def test_two_processes_train_as_one(options: Callable[..., list[str]], trained: 
         (folder / "metrics.csv").read_text().splitlines() for folder in (trained("enhancer_only"), tmp_path / "run")
     ]
     assert [row.split(",")[:2] for row in rows[0]] == [row.split(",")[:2] for row in rows[1]]
+
+
+def test_two_machines_train_as_one(options: Callable[..., list[str]], trained: Trained, tmp_path: Path) -> None:
+    words = options({"strategy": "enhancer_only", "training.nodes": 2})
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    environment = {name: value for name, value in os.environ.items() if name != "NODE_RANK"} | {"OMP_NUM_THREADS": "1"}
+    machines = [
+        subprocess.Popen(
+            [sys.executable, "-m", "torch.distributed.run", "--nnodes", "2", "--node-rank", str(rank),
+             "--nproc-per-node", "1", "--master-addr", "127.0.0.1", "--master-port", str(port),
+             "-m", "gradprom.cli", "train", *words, "-o", str(tmp_path / "run")],
+            env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        )
+        for rank in (0, 1)
+    ]  # fmt: skip
+    try:
+        for machine in machines:
+            _, said = machine.communicate(timeout=240)
+            assert machine.returncode == 0, said
+    finally:
+        for machine in machines:
+            machine.kill()
+    one, two = weights(trained("enhancer_only")), weights(tmp_path / "run")
+    for name in one:
+        torch.testing.assert_close(two[name], one[name], rtol=0, atol=1e-5)
+
+
+def test_several_machines_need_a_launcher(
+    make_config: MakeConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("TORCHELASTIC_RUN_ID", "SLURM_NTASKS", "NODE_RANK"):
+        monkeypatch.delenv(name, raising=False)
+    with pytest.raises(UserError, match=r"training\.nodes is 2: expected a launcher"):
+        train(make_config({"training.nodes": 2}), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 def test_recognizer_only_never_sees_a_clean_image(make_config: MakeConfig, tmp_path: Path) -> None:

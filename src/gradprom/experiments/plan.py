@@ -274,10 +274,10 @@ def _planned(config: Config, combination: Mapping[str, Any], plan: str) -> Plann
             raise UserError(
                 f"dataset {config.dataset.name} has no truths for {task}: exclude that, or set {task} to null"
             )
-    if config.training.devices > 1:
+    if config.training.processes > 1:
         raise UserError(
-            f"training.devices is {config.training.devices}: an experiment trains each run on one device, several runs "
-            "at a time with --workers"
+            f"training.devices is {config.training.devices} and training.nodes {config.training.nodes}: an experiment "
+            "trains each run on one device, several runs at a time with --workers"
         )
     return PlannedRun(run_key(config), run_name(config), config, axis_values(config, combination), (plan,))
 

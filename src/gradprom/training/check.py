@@ -28,6 +28,7 @@ def check(config: Config) -> None:
         "training.batch_size": training.batch_size,
         "training.size": training.size,
         "training.devices": training.devices,
+        "training.nodes": training.nodes,
         "training.validate_every": training.validate_every,
         "training.checkpoint_every": training.checkpoint_every,
         "training.max_skipped": training.max_skipped,
@@ -75,9 +76,9 @@ def check(config: Config) -> None:
                 f"training.{name} sees images of {size} pixels, expected a multiple of {scale} for degradation "
                 f"{config.degradation!r}: set training.size or training.{name}.size"
             )
-    if training.batch_size % training.devices:
+    if training.batch_size % training.processes:
         raise UserError(
-            f"training.batch_size {training.batch_size} cannot be dealt evenly to {training.devices} devices: "
+            f"training.batch_size {training.batch_size} cannot be dealt evenly to {training.processes} devices: "
             "take a multiple of them"
         )
     if config.strategy != "enhancer_only" and not config.tasks:

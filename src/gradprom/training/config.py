@@ -152,7 +152,8 @@ class TrainingConfig:
         recompute: activation checkpointing, for less memory and more time: what lies within the blocks of the enhancer,
             or of all models, is computed again in the backward pass instead of being kept; or none.
         accelerator: cpu, cuda, mps or auto.
-        devices: number of processes.
+        devices: number of processes on a machine.
+        nodes: number of machines, each with as many; the launcher (torchrun, srun) starts the processes of all.
         validate_every: steps between validations.
         checkpoint_every: steps between checkpoints; one more is written after the first steps of a run.
         max_skipped: stop after so many steps in a row with a loss that is not finite.
@@ -179,11 +180,17 @@ class TrainingConfig:
     recompute: Literal["none", "enhancer", "all"] = "none"
     accelerator: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     devices: int = 1
+    nodes: int = 1
     validate_every: int = 500
     checkpoint_every: int = 500
     max_skipped: int = 50
     cache_gb: float = 8.0
     stages: str | None = None
+
+    @property
+    def processes(self) -> int:
+        """How many there are on all machines."""
+        return self.devices * self.nodes
 
 
 @dataclass
@@ -294,6 +301,7 @@ def stage_key(config: Config, stage: Literal["warmup", "pretrain"], task: str | 
         "compile",
         "accelerator",
         "devices",
+        "nodes",
     )
     kept = {name: value for name, value in differing(config.training).items() if name in common}
     own = differing(getattr(config.training, stage))

@@ -182,7 +182,7 @@ class Trainer:
                 raise
             training = self.config.training
             raise UserError(
-                f"training.batch_size {training.batch_size} on {training.devices} devices at training.size "
+                f"training.batch_size {training.batch_size} on {training.processes} devices at training.size "
                 f"{training.size} leaves batch norm a single value to normalise: take larger batches or images"
             ) from error
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import gc
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,9 @@ from gradprom.training.folder import (
 from gradprom.training.logs import Logs
 from gradprom.training.loop import Runtime, Trainer
 from gradprom.weights import save_weights
+
+# What torchrun, Slurm and, by Lightning's convention, the user say to each process of several machines
+_LAUNCHERS = {"TORCHELASTIC_RUN_ID", "SLURM_NTASKS", "NODE_RANK"}
 
 
 def train(
@@ -191,10 +195,18 @@ def _leave(fabric: Any) -> None:
 def _fabric(training: TrainingConfig, precision: str) -> Any:
     from lightning_fabric import Fabric
 
-    strategy = "ddp" if training.devices > 1 else "auto"
+    if training.nodes > 1 and _LAUNCHERS.isdisjoint(os.environ):
+        raise UserError(
+            f"training.nodes is {training.nodes}: expected a launcher that starts the processes of every machine, "
+            "found none; use torchrun or srun"
+        )
     try:
         fabric = Fabric(
-            accelerator=training.accelerator, devices=training.devices, precision=precision, strategy=strategy
+            accelerator=training.accelerator,
+            devices=training.devices,
+            num_nodes=training.nodes,
+            precision=precision,
+            strategy="ddp" if training.processes > 1 else "auto",
         )
     except (RuntimeError, ValueError) as error:  # MisconfigurationException is one of them or the other by version
         raise UserError(
