@@ -39,6 +39,7 @@ class Plan:
     Attributes:
         jobs: in the order of the inputs.
         existing: how many images are left out because their outputs exist (``skip_existing``).
+        sources: all images, with those that are left out: what objects of a series share, they share with these.
         passed_over: how many files in folders are no images: by their names, and by their first bytes no DICOM.
         named: those of the inputs that were named one by one, and not found in a folder.
         links: links to folders, found in folders: they are not followed.
@@ -47,6 +48,7 @@ class Plan:
 
     jobs: tuple[Job, ...]
     existing: int = 0
+    sources: tuple[Path, ...] = ()
     passed_over: int = 0
     named: frozenset[Path] = frozenset()
     links: tuple[Path, ...] = ()
@@ -107,6 +109,7 @@ def plan_files(
     return Plan(
         tuple(planned),
         len(jobs) - len(planned),
+        tuple(job.source for job in jobs.values()),
         left_out.files,
         named,
         tuple(left_out.links),

@@ -154,9 +154,8 @@ def _do_all(work: FileWork, plan: Plan) -> Log:
         TimeRemainingColumn(),
         console=Console(stderr=True),
     ) as progress:
-        if work.window is None:
-            sources = [job.source for job in plan.jobs]
-            work.derivation.ranges = dicom.find_ranges(sources, max_pixels=work.max_pixels, track=_track(progress))
+        if work.window is None and plan.jobs:
+            work.derivation.ranges = dicom.find_ranges(plan.sources, max_pixels=work.max_pixels, track=_track(progress))
         files = progress.add_task("enhancing", total=len(plan.jobs))
         tiles = progress.add_task("tiles", visible=False)
 
