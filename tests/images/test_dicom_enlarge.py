@@ -23,7 +23,8 @@ PLACED = {"PixelSpacing": [0.5, 0.75], "ImageOrientationPatient": [1, 0, 0, 0, 0
 def enlarge(path: Path, scale: int = 2) -> Dataset:
     frames = open_dicom(path, Derivation("larger"))
     images = [frames.read(index).repeat(scale, 0).repeat(scale, 1) for index in range(frames.count)]
-    frames.write(path.with_name("out.dcm"), images, scale)
+    frames.check(scale)
+    frames.write(path.with_name("out.dcm"), images)
     return dcmread(path.with_name("out.dcm"))
 
 
@@ -87,6 +88,7 @@ def test_overlays_and_shutters(make_dicom: MakeDicom) -> None:
         CT,
         ShutterShape=["RECTANGULAR", "CIRCULAR"],
         ShutterLeftVerticalEdge=2,
+        ShutterRightVerticalEdge=6,
         CenterOfCircularShutter=[3, 2],
         RadiusOfCircularShutter=2,
     )
@@ -99,7 +101,7 @@ def test_overlays_and_shutters(make_dicom: MakeDicom) -> None:
     after = enlarge(path)
     np.testing.assert_array_equal(after.overlay_array(0x6000), bits.repeat(2, 0).repeat(2, 1))
     # the second column is the third and fourth now
-    assert after.ShutterLeftVerticalEdge in (3, 4)
+    assert (after.ShutterLeftVerticalEdge, after.ShutterRightVerticalEdge) == (3, 12)
     assert list(after.CenterOfCircularShutter) in ([5, 3], [6, 4])
     assert after.RadiusOfCircularShutter == 4
 
@@ -135,6 +137,7 @@ def test_values_beyond_the_range_and_padding(make_dicom: MakeDicom) -> None:
     [
         ({"TotalPixelMatrixColumns": 512}, "found a part of a larger image"),
         ({"RTImagePosition": [0, 0]}, "found an RT image"),
+        ({"ImagePlanePixelSpacing": [1, 1]}, "found an RT image"),
     ],
 )
 def test_other_geometry_is_refused(make_dicom: MakeDicom, attributes: dict[str, object], found: str) -> None:
@@ -145,3 +148,56 @@ def test_other_geometry_is_refused(make_dicom: MakeDicom, attributes: dict[str, 
 def test_too_many_columns(make_dicom: MakeDicom) -> None:
     with pytest.raises(UserError, match=r"expected at most 65535 rows and columns .* found 4×80000; take a model"):
         enlarge(make_dicom(np.zeros((2, 40_000), np.uint8)))
+
+
+def test_a_position_without_spacing_or_directions(make_dicom: MakeDicom) -> None:
+    words = r"ImagePositionPatient of three numbers with PixelSpacing of two .* of six, found 3, 0 and 6; mend"
+    with pytest.raises(UserError, match=words):
+        enlarge(make_dicom(CT, ImagePositionPatient=[1, 2, 3], ImageOrientationPatient=[1, 0, 0, 0, 1, 0]))
+
+
+def test_more_bytes_than_an_element_can_hold(make_dicom: MakeDicom) -> None:
+    values = np.zeros((300, 40, 40), np.uint16)
+    with pytest.raises(UserError, match=r"a\.dcm: expected at most 100000000 pixels .* found 300×640×640"):
+        open_dicom(make_dicom(values), Derivation("larger")).check(16)
+    with pytest.raises(UserError, match=r"expected at most 4294967294 bytes of enlarged pixels.* found 4309440000"):
+        open_dicom(make_dicom(values), Derivation("larger"), max_pixels=10**10).check(67)
+
+
+def test_what_is_said_in_groups_of_frames_and_other_sequences(make_dicom: MakeDicom) -> None:
+    shared = item(
+        FramePixelDataPropertiesSequence=[item(ImagerPixelSpacing=[0.2, 0.4])],
+        ProjectionPixelCalibrationSequence=[item(ObjectPixelSpacingInCenterOfBeam=[0.5, 0.5])],
+        FrameDisplayShutterSequence=[item(ShutterUpperHorizontalEdge=1, ShutterLowerHorizontalEdge=4)],
+        ReferencedImageSequence=[item(PixelSpacing=[7, 7])],
+    )
+    path = make_dicom(
+        np.stack([CT, CT]),
+        SharedFunctionalGroupsSequence=[shared],
+        MaskSubtractionSequence=[item(MaskSubPixelShift=[0.5, -1.5])],
+        DetectorInformationSequence=[
+            item(ImagePositionPatient=[-100, 0, 0], ImageOrientationPatient=[1, 0, 0, 0, 1, 0])
+        ],
+        PixelSpacing=[4, 4],
+    )
+    after = enlarge(path)
+    (group,) = after.SharedFunctionalGroupsSequence
+    assert list(group.FramePixelDataPropertiesSequence[0].ImagerPixelSpacing) == [0.1, 0.2]
+    assert list(group.ProjectionPixelCalibrationSequence[0].ObjectPixelSpacingInCenterOfBeam) == [0.25, 0.25]
+    shutter = group.FrameDisplayShutterSequence[0]
+    assert (shutter.ShutterUpperHorizontalEdge, shutter.ShutterLowerHorizontalEdge) == (1, 8)
+    assert list(group.ReferencedImageSequence[0].PixelSpacing) == [7, 7]
+    assert list(after.MaskSubtractionSequence[0].MaskSubPixelShift) == [1, -3]
+    assert list(after.DetectorInformationSequence[0].ImagePositionPatient) == [-101, -1, 0]
+
+
+def test_an_overlay_of_several_frames_among_the_pixels_bits(make_dicom: MakeDicom) -> None:
+    bits = np.random.default_rng(1).integers(0, 2, (2, 4, 6)).astype(np.uint16)
+    path = make_dicom(bits << 15, BitsStored=12, HighBit=11, Modality="MR")
+    source = dcmread(path)
+    for number, (kind, value) in {
+        0x10: ("US", 4), 0x11: ("US", 6), 0x40: ("CS", "G"), 0x50: ("SS", [1, 1]), 0x100: ("US", 16), 0x102: ("US", 15),
+    }.items():  # fmt: skip
+        source.add_new((0x6000, number), kind, value)
+    source.save_as(path)
+    np.testing.assert_array_equal(enlarge(path).overlay_array(0x6000), bits.repeat(2, 1).repeat(2, 2))

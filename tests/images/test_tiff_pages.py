@@ -237,7 +237,7 @@ def test_enlarged_pages_cover_the_same_ground(tmp_path: Path) -> None:
     pages = [noise(30, 40) for _ in range(3)]
     source = write(tmp_path / "in.ome.tif", pages, resolution=(300, 200), description=OME)
     frames, target = open_pages(source), tmp_path / "out.ome.tif"
-    frames.write(target, (np.kron(page, np.ones((2, 2), np.uint16))[..., None] for page in pages), 2)
+    frames.write(target, (np.kron(page, np.ones((2, 2), np.uint16))[..., None] for page in pages))
     with tifffile.TiffFile(target) as tiff:
         assert [page.shape for page in tiff.pages] == [(60, 80)] * 3
         assert {page.resolution for page in tiff.pages} == {(600, 400)}
@@ -255,15 +255,46 @@ def test_enlarged_opacity(tmp_path: Path) -> None:
         for _ in range(2):
             writer.write(page, metadata=None, contiguous=False, **options)
     large = np.kron(page, np.ones((2, 2, 1), np.uint8))
-    open_pages(tmp_path / "in.tif").write(tmp_path / "out.tif", [large[..., :1]] * 2, 2)
+    open_pages(tmp_path / "in.tif").write(tmp_path / "out.tif", [large[..., :1]] * 2)
     with tifffile.TiffFile(tmp_path / "out.tif") as tiff:
         for written in tiff.pages:
             np.testing.assert_array_equal(written.asarray(), large)
 
 
-def test_regions_of_ome_cannot_be_enlarged(tmp_path: Path) -> None:
-    text = OME.replace("</OME>", '<ROI ID="ROI:0"/></OME>')
+def test_origins_of_imagej_are_in_pixels(tmp_path: Path) -> None:
+    values = noise(3, 6, 5)
+    metadata = {"xorigin": 2.5, "yorigin": 3}
+    tifffile.imwrite(tmp_path / "in.tif", values, imagej=True, metadata=metadata, resolution=(2, 2))
+    open_pages(tmp_path / "in.tif").write(tmp_path / "out.tif", list(values.repeat(2, 1).repeat(2, 2)[..., None]))
+    with tifffile.TiffFile(tmp_path / "out.tif") as tiff:
+        found = tiff.imagej_metadata
+        assert (found["images"], found["xorigin"], found["yorigin"]) == (3, 5, 6)
+        assert tiff.pages[0].resolution == (4, 4)
+        np.testing.assert_array_equal(tiff.asarray(), values.repeat(2, 1).repeat(2, 2))
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        (OME.replace("</OME>", '<ROI ID="ROI:0"/></OME>'), r"without regions of interest .*, found some"),
+        (OME.replace('SizeX="40"', 'SizeX="40.0"'), r"plain numbers .*, found others \(.*40\.0"),
+        (OME.replace('PhysicalSizeX="0.5"', 'PhysicalSizeX="0,5"'), r"plain numbers .*, found others \(.*0,5"),
+        (OME.replace('SizeX="40"', ""), "that states SizeX and SizeY for an image that is enlarged, found none"),
+        ('<OME><BinaryOnly MetadataFile="a.companion.ome" UUID="x"/></OME>', "that states SizeX and SizeY"),
+    ],
+)
+def test_descriptions_that_cannot_be_made_to_fit(tmp_path: Path, text: str, found: str) -> None:
     source = write(tmp_path / "in.ome.tif", [noise(6, 5)] * 2, description=text)
-    with pytest.raises(UserError, match=r"without regions of interest .* found some, whose places would be wrong"):
-        open_pages(source).write(tmp_path / "out.ome.tif", [noise(12, 10, 1)] * 2, 2)
-    assert not (tmp_path / "out.ome.tif").exists()
+    frames = open_pages(source)
+    frames.check(1)
+    with pytest.raises(UserError, match=rf"^{source}: expected .*{found}"):
+        frames.check(2)
+
+
+def test_xml_may_be_written_in_other_ways(tmp_path: Path) -> None:
+    text = OME.replace('<Pixels ID="Pixels:0"', "<Pixels ID='a > b'").replace('SizeX="40"', "SizeX = '40'")
+    source = write(tmp_path / "in.ome.tif", [noise(30, 40)] * 3, description=text)
+    open_pages(source).write(tmp_path / "out.ome.tif", [noise(60, 80, 1)] * 3)
+    with tifffile.TiffFile(tmp_path / "out.ome.tif") as tiff:
+        assert "SizeX = '80' SizeY=\"60\"" in tiff.ome_metadata
+        assert tiff.series[0].shape == (3, 60, 80)

@@ -403,3 +403,18 @@ def test_a_mistake_in_an_enhancer_is_not_hidden(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="expected the enhancer to give"):
         enhance_files(Model(nn.Identity(), channels=1, scale=2), [tmp_path / "a.png"], tmp_path / "out")
     assert below(tmp_path) == ["a.png"]
+
+
+@pytest.mark.parametrize("max_pixels", [10_000, 4000])  # as a whole, and by strips
+def test_an_image_whose_description_cannot_be_made_to_fit(tmp_path: Path, max_pixels: int) -> None:
+    text = '<OME><Image><Pixels SizeX="80" SizeY="70"/></Image><ROI ID="ROI:0"/></OME>'
+    source = tmp_path / "in" / "a.ome.tif"
+    source.parent.mkdir()
+    tifffile.imwrite(source, np.zeros((70, 80), np.uint8), description=text, metadata=None, rowsperstrip=8)
+    tifffile.imwrite(tmp_path / "in" / "b.tif", np.zeros((7, 8), np.uint8))
+    model = Model(nn.Upsample(scale_factor=2), channels=1, scale=2)
+    with pytest.raises(
+        PartialFailureError, match=rf"{source}: expected an OME description without regions of interest"
+    ):
+        enhance_files(model, [tmp_path / "in"], tmp_path / "out", tile=64, max_pixels=max_pixels)
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["b.tif"]

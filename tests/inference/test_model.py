@@ -57,22 +57,7 @@ def test_twice_as_large(shape: tuple[int, ...]) -> None:
     channels = 3 if shape[-1] == 4 else 1
     result = Model(twice(), channels=channels, scale=2).enhance(array)
     assert result.shape == (10, 14, *shape[2:])
-    repeated = array.repeat(2, 0).repeat(2, 1)
-    if len(shape) == 2:
-        np.testing.assert_array_equal(result, repeated)
-    else:
-        np.testing.assert_array_equal(result[..., :channels], repeated[..., :channels])
-    if shape[-1] in (2, 4):
-        # bilinear: the corner as it was, and a quarter of the way to the next one
-        assert result[0, 0, -1] == array[0, 0, -1]
-        assert result[0, 1, -1] == np.round(0.75 * array[0, 0, -1] + 0.25 * array[0, 1, -1])
-
-
-def test_an_opaque_image_stays_opaque() -> None:
-    alpha = np.full((9, 5), 65535, np.uint16)
-    np.testing.assert_array_equal(
-        Model(twice(), channels=1, scale=2).enlarge(alpha), np.full((18, 10), 65535, np.uint16)
-    )
+    np.testing.assert_array_equal(result, array.repeat(2, 0).repeat(2, 1))
 
 
 @pytest.mark.parametrize(("channels", "given", "names"), [(1, 3, ("grey", "colour")), (3, 1, ("colour", "grey"))])

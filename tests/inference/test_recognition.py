@@ -336,9 +336,13 @@ def test_a_failure_leaves_no_mask(tmp_path: Path) -> None:
     slide = dcmread(BUNDLED / "CT_small.dcm")
     slide.TotalPixelMatrixColumns = 4096
     slide.save_as(tmp_path / "a.dcm")
+    reader = Reader(channels=1, **CLASSES)
+    asked: list[object] = []
+    reader.read = lambda pixels: asked.append(pixels)  # type: ignore[method-assign,assign,return-value]
     with pytest.raises(UserError, match="expected a plain image to enlarge, found a part of a larger image"):
-        enhance_files(larger, [tmp_path / "a.dcm"], tmp_path / "out", reader=MASKER)
+        enhance_files(larger, [tmp_path / "a.dcm"], tmp_path / "out", reader=reader)
     assert not (tmp_path / "out").exists()
+    assert not asked  # nor is anything read for long before it is refused
 
 
 def test_a_disk_that_is_full_at_the_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

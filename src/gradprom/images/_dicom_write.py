@@ -16,7 +16,6 @@ import numpy as np
 from gradprom import __version__
 from gradprom._files import atomic_path
 from gradprom.images._dicom_derivation import Derivation
-from gradprom.images._dicom_enlarge import enlarge
 from gradprom.images._dicom_pixels import Decoded
 from gradprom.images.frames import writing
 from gradprom.images.image import UnreadableError
@@ -82,10 +81,10 @@ def save(path: Path, source: Dataset, decoded: Decoded, derivation: Derivation, 
 
     Args:
         path: where to.
-        source: the object they come from, after `strip`; it stays as it is.
+        source: the object they come from, after `strip`, with the geometry of the new pixels; it stays as it is.
         decoded: the new pixels.
         derivation: what all objects of the call share.
-        scale: how many times as many rows and columns these have as those of ``source``.
+        scale: by how much they are enlarged.
 
     Raises:
         UserError: it cannot be written (then the ``OSError`` is the cause), or not de-identified.
@@ -98,14 +97,12 @@ def save(path: Path, source: Dataset, decoded: Decoded, derivation: Derivation, 
             if derivation.deidentify is not None:
                 derivation.deidentify(target)
             original = _reference(target)  # with its UID, before it is replaced
-            if scale > 1:
-                enlarge(target, scale)
             _set_pixels(target, decoded)
             _set_identity(target, derivation.series(str(target.get("SeriesInstanceUID") or "")))
             _set_history(target, original, derivation.model, scale)
             # not save_as, which refuses to turn big-endian objects into little-endian ones
             dcmwrite(temporary, target, enforce_file_format=True)
-        except UnreadableError:
+        except (UnreadableError, MemoryError):
             raise
         except OSError as error:
             # pydicom wraps what the system says into an error of the same type without its number
@@ -266,4 +263,8 @@ def _free_overlays(target: Dataset) -> None:
         bits = np.packbits(words >> int(position.value) & 1, bitorder="little").tobytes()
         position.value = 0
         target.add_new((group, 0x0100), "US", 1)
+        frames = int(target.get("NumberOfFrames") or 1)
+        if frames > 1 and (group, 0x0015) not in target:
+            target.add_new((group, 0x0015), "IS", frames)
+            target.add_new((group, 0x0051), "US", 1)
         target.add_new((group, 0x3000), "OW", bits + b"\0" * (len(bits) % 2))

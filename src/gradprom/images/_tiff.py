@@ -17,6 +17,10 @@ _MINISWHITE, _MINISBLACK, _RGB, _PALETTE, _YCBCR = 0, 1, 2, 3, 6
 _COLOURS = {_MINISWHITE: 1, _MINISBLACK: 1, _RGB: 3, _PALETTE: 1, _YCBCR: 3}
 _ORIENTATION = 274
 _ASCII, _BYTE, _UNDEFINED = 2, 1, 7
+_IMAGEJ_ORIGIN = re.compile(rb"(?m)^(([xy])origin=)(\d+\.?\d*)")
+# A start tag, whatever stands in its attributes
+_OME_PIXELS = re.compile(rb"""<(?:\w+:)?Pixels\b(?:[^>"']|"[^"]*"|'[^']*')*>""")
+_OME_SIZE = re.compile(rb"""(?<=\s)(Physical)?Size([XY])(\s*=\s*)(["'])([^"']+)\4""")
 # document, description, maker, model, page, software, date, artist, host, copyright; XMP; IPTC
 _KEPT = dict.fromkeys((269, 270, 271, 272, 285, 305, 306, 315, 316, 33432), _ASCII) | {
     700: _BYTE,
@@ -144,7 +148,7 @@ def options(image: Image) -> dict[str, Any]:
             x, y = extras.resolution
             resolution = (x * width / extras.size[1], y * height / extras.size[0])
         for code, kind, text in extras.tags:
-            value = text if extras.size == (height, width) else _resized_ome(text, extras.size, (height, width))
+            value = text if extras.size == (height, width) else _resized(text, extras.size, (height, width))
             tags.append((code, kind, len(value) + (kind == _ASCII), value, True))
     if resolution is not None:
         options |= {"resolution": resolution, "resolutionunit": unit}
@@ -227,32 +231,63 @@ def _kept_tags(page: Any) -> list[tuple[int, int, bytes]]:
     return tags
 
 
-def _resized_ome(text: bytes, old: tuple[int, int], new: tuple[int, int]) -> bytes:
-    """A description in which the number of pixels and their size are those of an image of another size, if it is OME's.
+def check_resizable(image: Image, scale: int) -> None:
+    """Refuse an image whose descriptions could not be made to fit, before it is enlarged.
+
+    Raises:
+        UnreadableError: see `_resized`.
+    """
+    if scale > 1 and isinstance(image.extras, TiffExtras):
+        height, width = image.extras.size
+        for _, _, text in image.extras.tags:
+            _resized(text, (height, width), (height * scale, width * scale))
+
+
+def _resized(text: bytes, old: tuple[int, int], new: tuple[int, int]) -> bytes:
+    """A description in which what OME and ImageJ say in pixels is made to fit an image of another size.
 
     Args:
-        text: a description; others than OME's come back as they are.
+        text: a description; others come back as they are.
         old, new: height and width.
 
     Raises:
-        UnreadableError: it describes regions, whose places are given in pixels.
+        UnreadableError: an OME description that names regions, whose places are given in pixels, or that does not state
+            itself how many pixels there are.
     """
+    factors = {b"y": new[0] / old[0], b"x": new[1] / old[1]}
+    if text.startswith(b"ImageJ="):
+        return _IMAGEJ_ORIGIN.sub(lambda m: m[1] + b"%g" % (float(m[3]) * factors[m[2]]), text)
     if not re.search(rb"<(\w+:)?OME\b", text):
         return text
     if re.search(rb"<(\w+:)?ROI\b", text):
         raise UnreadableError(
-            "expected an OME description without regions of interest for an image of another size, found some, whose "
+            "expected an OME description without regions of interest for an image that is enlarged, found some, whose "
             "places would be wrong; take them out first"
         )
-    factors = {b"Y": new[0] / old[0], b"X": new[1] / old[1]}
+    stated: list[int] = []
 
-    def resized(attribute: re.Match[bytes]) -> bytes:
-        name, axis, quote, number = attribute.groups()
-        size = float(number) / factors[axis] if name.startswith(b"Physical") else round(int(number) * factors[axis])
-        return name + axis + b"=" + quote + str(size).encode() + quote
+    def resized(tag: re.Match[bytes]) -> bytes:
+        def number(attribute: re.Match[bytes]) -> bytes:
+            physical, axis, equals, quote, value = attribute.groups()
+            factor = factors[axis.lower()]
+            stated.append(not physical)
+            size = float(value) / factor if physical else round(int(value) * factor)
+            return (physical or b"") + b"Size" + axis + equals + quote + str(size).encode() + quote
 
-    pattern = re.compile(rb"\b(PhysicalSize|Size)([XY])=([\"'])([^\"']+)\3")
-    return re.sub(rb"<(\w+:)?Pixels\b[^>]*>", lambda tag: pattern.sub(resized, tag.group()), text)
+        return _OME_SIZE.sub(number, tag.group())
+
+    try:
+        result, count = _OME_PIXELS.subn(resized, text)
+    except ValueError as error:
+        raise UnreadableError(
+            f"expected plain numbers for the sizes in the OME description, found others ({error}); mend it first"
+        ) from error
+    if count == 0 or sum(stated) != 2 * count:
+        raise UnreadableError(
+            "expected an OME description that states SizeX and SizeY for an image that is enlarged, found none (they "
+            "may stand in another file); take it out first"
+        )
+    return result
 
 
 def orientation_alone(block: bytes) -> bytes | None:

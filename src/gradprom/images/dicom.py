@@ -4,24 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
+from copy import deepcopy
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
 from gradprom.images._dicom_derivation import Derivation
-from gradprom.images._dicom_enlarge import check_enlargeable
+from gradprom.images._dicom_enlarge import enlarge
 from gradprom.images._dicom_pixels import Decoded, decode, find_padding, find_range, intensities, is_ranged
 from gradprom.images._dicom_read import SUFFIXES, check_image, is_dicom, quiet, read_object
 from gradprom.images._dicom_segment import load_highdicom, save_segmentation
 from gradprom.images._dicom_write import save, strip
 from gradprom.images._intensities import repeated
-from gradprom.images.frames import Frames, check_size, reading
-from gradprom.images.image import Pixels
+from gradprom.images.frames import Frames, check_size, reading, with_scale
+from gradprom.images.image import Pixels, UnreadableError
 from gradprom.images.raster import MAX_PIXELS
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+    from pydicom import Dataset
 
 __all__ = ["SUFFIXES", "Derivation", "find_ranges", "is_dicom", "load_highdicom", "open_dicom", "write_segmentation"]
 
@@ -44,7 +46,8 @@ def open_dicom(
     YBR and palette colours become RGB.
 
     What is written is an object of its own: Explicit VR Little Endian without compression, ImageType DERIVED and
-    SECONDARY, with references to its source; see `Derivation`. Patient, study and geometry are kept.
+    SECONDARY, with references to its source; see `Derivation`. Patient, study and geometry are kept; enlarged, it has
+    smaller pixels on the same ground.
 
     Args:
         path: with a preamble, or without and a name that ends in .dcm or .dicom.
@@ -71,21 +74,35 @@ def open_dicom(
     def read(index: int) -> Pixels:
         return maps[index].to_unit(decoded.values[index])
 
-    def write(target: Path, frames: Iterable[Pixels], scale: int = 1) -> None:
+    def enlarged(scale: int) -> Dataset:
+        """What the object says but of its pixels, once they are enlarged."""
+        target = deepcopy(source)
         if scale > 1:
             with reading(path, "DICOM"), quiet():
-                check_enlargeable(source, scale)
-        limits = decoded.limits
+                count, height, width, _ = decoded.values.shape
+                check_size((count, height * scale, width * scale), max_pixels, option)
+                try:
+                    enlarge(target, scale, decoded.values.nbytes)
+                except (ValueError, TypeError, AttributeError) as error:  # of elements that hold something else
+                    raise UnreadableError(f"expected sizes and places in pixels, found others ({error})") from error
+        return target
+
+    def write(target: Path, frames: Iterable[Pixels]) -> None:
         count, height, width, samples = decoded.values.shape
+        scale, frames = with_scale(frames, height)
+        limits, written = decoded.limits, enlarged(scale)
         values = np.empty((count, height * scale, width * scale, samples), decoded.values.dtype)
         for index, (enhanced, old) in enumerate(zip(frames, decoded.values, strict=True)):
             stored = repeated(old, scale)
             changed = maps[index].changed(stored, enhanced, *limits)
             values[index] = changed if padding is None else np.where(repeated(padding[index], scale), stored, changed)
         with quiet():
-            save(target, source, Decoded(values, decoded.bits, decoded.photometric), derivation, scale)
+            save(target, written, Decoded(values, decoded.bits, decoded.photometric), derivation, scale)
 
-    return Frames("dicom", len(decoded.values), read, write)
+    def check(scale: int) -> None:
+        enlarged(scale)
+
+    return Frames("dicom", len(decoded.values), read, write, check)
 
 
 def find_ranges(

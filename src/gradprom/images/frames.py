@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import io
+import itertools
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 from gradprom.errors import UserError
 from gradprom.images.image import Pixels, UnreadableError
@@ -27,24 +28,6 @@ class NoImageError(UserError):
         self.found = found
 
 
-class WriteFrames(Protocol):
-    """Writes a file of frames with others in their place, whole or not at all."""
-
-    def __call__(self, path: Path, frames: Iterable[Pixels], scale: int = 1, /) -> None:
-        """Write the file.
-
-        Args:
-            path: where to.
-            frames: as many images of the same types in the same order; they are taken one by one, as they are needed.
-            scale: how many times as high and as wide they are as those of the source. What the file says of sizes and
-                places is made to fit: its pixels become smaller, and cover the same ground.
-
-        Raises:
-            UserError: it cannot be written (then the ``OSError`` is the cause), or what it says of places cannot be
-                made to fit.
-        """
-
-
 @dataclass(frozen=True)
 class Frames:
     """The images of a file in their order, and how to write others in their place.
@@ -53,13 +36,38 @@ class Frames:
         format: what kind of file it is.
         count: how many images.
         read: gives the image of an index: (height, width, 1 or 3), float32 in [0, 1], or uint8 or uint16 of full range.
-        write: writes the file with other images in their place.
+        write: takes a path and ``count`` images of the same types in the same order, of the same size or all enlarged
+            by one whole number, and writes the file with them, whole or not at all; images are taken one by one, as
+            they are needed. What the file says of sizes and places is made to fit: enlarged, it covers the same ground.
+            Raises UserError.
+        check: is given by how much images are to be enlarged, and raises UserError where ``write`` could not do it.
     """
 
     format: FrameFormat
     count: int
     read: Callable[[int], Pixels]
-    write: WriteFrames
+    write: Callable[[Path, Iterable[Pixels]], None]
+    check: Callable[[int], None] = lambda scale: None
+
+
+def with_scale(frames: Iterable[Pixels], height: int) -> tuple[int, Iterator[Pixels]]:
+    """By how much images are enlarged, as the first of them tells, and all of them.
+
+    Args:
+        frames: the images.
+        height: before.
+
+    Example:
+        >>> import numpy as np
+        >>> scale, frames = with_scale([np.zeros((6, 4, 1))], 3)
+        >>> scale, len(list(frames))
+        (2, 1)
+    """
+    iterator = iter(frames)
+    first = next(iterator, None)
+    if first is None:
+        return 1, iterator
+    return first.shape[0] // height, itertools.chain([first], iterator)
 
 
 def check_size(shape: tuple[int, ...], max_pixels: int, option: str) -> None:

@@ -1,4 +1,4 @@
-"""NIfTI volumes, slice by slice; the header is written back bit by bit."""
+"""NIfTI volumes, slice by slice; the header is written back bit by bit, or with smaller voxels."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from gradprom._files import atomic_path
 from gradprom.images._intensities import Intensities, repeated
-from gradprom.images.frames import Frames, NoImageError, check_size, reading, writing
+from gradprom.images.frames import Frames, NoImageError, check_size, reading, with_scale, writing
 from gradprom.images.image import Pixels, UnreadableError
 from gradprom.images.raster import MAX_PIXELS
 
@@ -80,7 +80,8 @@ def open_nifti(
 
     Values are mapped to [0, 1] from the least to the greatest of the whole file, unsigned values of 8 bits from 0 to
     255. The change the enhancer makes is mapped back by the same rule and added to the stored values, whose type, slope
-    and intercept stay. Header, affines and extensions are written back as they are.
+    and intercept stay. Header, affines and extensions are written back as they are; where slices are enlarged, sizes
+    and affines are those of smaller voxels on the same ground.
 
     Args:
         path: ends in .nii or .nii.gz, NIfTI-1 or NIfTI-2.
@@ -96,18 +97,24 @@ def open_nifti(
     with reading(path, "NIfTI"):
         volume = _read(path, max_pixels, option)
         intensities = _intensities(volume, window)
-        planes = _planes(volume.values, slice_axis(volume.values.shape, volume.spacing))
+        axis = slice_axis(volume.values.shape, volume.spacing)
+        planes = _planes(volume.values, axis)
         indices = list(np.ndindex(planes.shape[:-2]))
 
     def read(index: int) -> Pixels:
         return intensities.to_unit(planes[indices[index]])[..., np.newaxis]
 
-    def write(target: Path, frames: Iterable[Pixels], scale: int = 1) -> None:
-        axis = slice_axis(volume.values.shape, volume.spacing)
-        head, shape = volume.head, volume.values.shape
-        if scale > 1:
-            with reading(path, "NIfTI"):
-                head, shape = _enlarged(head, shape, axis, scale)
+    def enlarged(scale: int) -> tuple[bytes, tuple[int, ...]]:
+        if scale == 1:
+            return volume.head, volume.values.shape
+        with reading(path, "NIfTI"):
+            head, shape = _enlarged(volume.head, volume.values.shape, axis, scale)
+            check_size(shape, max_pixels, option)
+            return head, shape
+
+    def write(target: Path, frames: Iterable[Pixels]) -> None:
+        scale, frames = with_scale(frames, planes.shape[-2])
+        head, shape = enlarged(scale)
         result = np.empty(shape, volume.values.dtype, order="F")
         written = _planes(result, axis)
         kind = result.dtype
@@ -118,7 +125,10 @@ def open_nifti(
             file.write(head)
             file.write(result.T.data)
 
-    return Frames("nifti", len(indices), read, write)
+    def check(scale: int) -> None:
+        enlarged(scale)
+
+    return Frames("nifti", len(indices), read, write, check)
 
 
 def write_slice_masks(path: Path, of: Path, masks: Sequence[NDArray[np.uint8]]) -> None:
@@ -182,13 +192,15 @@ def _enlarged(head: bytes, shape: tuple[int, ...], axis: int | None, scale: int)
     most = np.iinfo(header["dim"].dtype).max
     if max(larger) > most:
         raise UnreadableError(
-            f"expected at most {most} voxels along an axis of the enlarged volume, found {max(larger)}"
+            f"expected at most {most} voxels along an axis of the enlarged volume, found {max(larger)}; convert it to "
+            "NIfTI-2, or take a model that enlarges less"
         )
     # an affine tells where the middle of a voxel lies: that of the first one moves towards the volume's corner
     shift = np.array([(1 / scale - 1) / 2 if index in axes else 0.0 for index in range(3)])
     if header["qform_code"] > 0:
-        offset = header.get_qform()[:3] @ [*shift, 1]
-        header["qoffset_x"], header["qoffset_y"], header["qoffset_z"] = offset
+        moved = _rotation(header) @ (shift * np.abs(header["pixdim"][1:4]))
+        for name, by in zip(("qoffset_x", "qoffset_y", "qoffset_z"), moved, strict=True):
+            header[name] += by
     for name in ("srow_x", "srow_y", "srow_z"):
         header[name][3] += header[name][:3] @ shift
         header[name][axes] /= scale
@@ -196,9 +208,20 @@ def _enlarged(head: bytes, shape: tuple[int, ...], axis: int | None, scale: int)
         header["dim"][index + 1] *= scale
         header["pixdim"][index + 1] /= scale
     if (int(header["dim_info"]) >> 4 & 3) - 1 in axes:  # what was acquired one by one are no voxels any more
-        header["slice_start"], header["slice_end"], header["slice_code"] = 0, 0, 0
+        header["slice_start"], header["slice_end"], header["slice_code"], header["slice_duration"] = 0, 0, 0, 0
     block = header.binaryblock
     return block + head[len(block) :], larger
+
+
+def _rotation(header: Any) -> NDArray[np.float64]:
+    """Where the axes of a volume point to by its quaternion; nibabel's own refuses what is off by a last digit."""
+    from nibabel.quaternions import quat2mat
+
+    vector = np.array([float(header[f"quatern_{letter}"]) for letter in "bcd"])
+    rotation: NDArray[np.float64] = quat2mat([np.sqrt(max(0.0, 1 - vector @ vector)), *vector])
+    if header["pixdim"][0] < 0:
+        rotation[:, 2] *= -1
+    return rotation
 
 
 def _planes(values: NDArray[Any], axis: int | None) -> NDArray[Any]:

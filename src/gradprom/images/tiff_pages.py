@@ -13,7 +13,7 @@ import numpy as np
 from gradprom._files import atomic_path
 from gradprom.images import _tiff
 from gradprom.images._intensities import repeated
-from gradprom.images.frames import Frames, PlainWriter, check_size, reading, writing
+from gradprom.images.frames import Frames, PlainWriter, check_size, reading, with_scale, writing
 from gradprom.images.image import Image, Pixels, UnreadableError
 from gradprom.images.masks import mask_image
 from gradprom.images.raster import MAX_PIXELS
@@ -21,6 +21,7 @@ from gradprom.images.raster import MAX_PIXELS
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+_PALETTE = 3  # a photometric interpretation; it becomes red, green and blue
 _CLASSIC = 2**32 - 2**25  # bytes: beyond, offsets of 32 bits do not reach
 
 
@@ -50,7 +51,7 @@ def open_pages(path: str | Path, *, max_pixels: int = MAX_PIXELS, option: str = 
     """Read a TIFF of several pages, each 1, 8 or 16 bits, grey, colour or palette; or an ImageJ stack of one page.
 
     Compression (deflate where it was lossy), tiles, resolution, orientation, colour profile, opacity and texts of each
-    page are kept. So is OME's description, which stands in the first: it names as many pages of the same size.
+    page are kept. So is OME's description, which stands in the first; where pages are enlarged, it is made to fit.
 
     Args:
         path: the file; it must stay until the frames are written.
@@ -74,7 +75,10 @@ def open_pages(path: str | Path, *, max_pixels: int = MAX_PIXELS, option: str = 
         for number, page in enumerate(pages, 1):
             _check(page, number)
         stack = _imagej_stack(tiff, count) if tiff.is_imagej else None
-        big = tiff.is_bigtiff or sum(page.nbytes for page in pages) * count // len(pages) > _CLASSIC
+        is_big = tiff.is_bigtiff
+        plain_bytes = (
+            sum(page.nbytes * (3 if page.photometric == _PALETTE else 1) for page in pages) * count // len(pages)
+        )
 
     @functools.lru_cache(maxsize=1)  # each is read, and then written with what it had
     def page_of(index: int) -> tuple[Image, dict[str, Any]]:
@@ -83,7 +87,16 @@ def open_pages(path: str | Path, *, max_pixels: int = MAX_PIXELS, option: str = 
             pixels, alpha = _tiff.split(_samples(page) if stack is None else stack[index], page)
             return replace(_tiff.describe(page), pixels=pixels, alpha=alpha), _layout(page)
 
-    def write(target: Path, frames: Iterable[Pixels], scale: int = 1) -> None:
+    def check(scale: int) -> None:
+        with reading(path, "TIFF"):
+            _tiff.check_resizable(page_of(0)[0], scale)
+            if stack is not None and scale > 1:  # which is held as a whole
+                check_size((count, *(side * scale for side in stack.shape[1:3])), max_pixels, option)
+
+    def write(target: Path, frames: Iterable[Pixels]) -> None:
+        scale, frames = with_scale(frames, pages[0].imagelength)
+        check(scale)
+        big = is_big or plain_bytes * scale**2 > _CLASSIC
         with (
             writing(target),
             atomic_path(target) as temporary,
@@ -104,7 +117,7 @@ def open_pages(path: str | Path, *, max_pixels: int = MAX_PIXELS, option: str = 
                 image = image.with_pixels(enhanced, alpha)
                 writer.write(_squeezed(samples), contiguous=False, **_tiff.options(image), **options)
 
-    return Frames("tiff", count, lambda index: page_of(index)[0].pixels, write)
+    return Frames("tiff", count, lambda index: page_of(index)[0].pixels, write, check)
 
 
 def write_page_masks(path: Path, of: Path, masks: Sequence[NDArray[np.uint8]]) -> None:

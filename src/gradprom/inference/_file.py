@@ -12,7 +12,8 @@ import numpy as np
 
 from gradprom.errors import UserError
 from gradprom.images import SUFFIXES, dicom, nifti, read_image, tiff_pages, write_image
-from gradprom.images.frames import Frames, writing
+from gradprom.images._tiff import check_resizable
+from gradprom.images.frames import Frames, reading, writing
 from gradprom.images.image import Format
 from gradprom.images.masks import mask_image
 from gradprom.inference._plan import Job
@@ -87,6 +88,8 @@ class FileWork:
     def _do_image(self, job: Job, on_tile: OnTile) -> None:
         image = read_image(job.source, self.max_pixels)
         _check_suffix(job.source, image.format)
+        with reading(job.source, "TIFF"):
+            check_resizable(image, self.model.scale)
         enhanced = self.model.enhance_image(image, on_tile=on_tile, **self._options())
         images = (image, enhanced)
         readings = [self._read(one.pixels) for one in images]
@@ -104,6 +107,7 @@ class FileWork:
         _write_with_masks(job, write, write_mask)
 
     def _do_frames(self, job: Job, frames: Frames, on_tile: OnTile) -> None:
+        frames.check(self.model.scale)
         before: list[Reading] = []
         after: list[Reading] = []
         if self.recognition is not None:
@@ -123,7 +127,7 @@ class FileWork:
 
         def write() -> None:
             if job.writes:
-                frames.write(job.target, enhanced(), self.model.scale)
+                frames.write(job.target, enhanced())
             else:
                 deque(enhanced(), maxlen=0)
             self._keep(job, before, after)

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from gradprom.errors import UserError
+from gradprom.images._intensities import repeated
 from gradprom.images.frames import Frames
 from gradprom.images.image import Image
 from gradprom.inference.reach import needed_overlap
@@ -80,7 +81,7 @@ class Model:
             on_tile: is called with the number of tiles done and of all tiles.
 
         Returns:
-            An array of the same type and convention, ``scale`` times as large; alpha is not enhanced.
+            An array of the same type and convention, ``scale`` times as large; alpha is repeated, not enhanced.
 
         Raises:
             UserError: an array of another kind, values outside [0, 1], or grey for a colour model and the reverse.
@@ -95,7 +96,7 @@ class Model:
         colours = pixels.shape[2] - (pixels.shape[2] in (2, 4))
         enhanced = self._enhance_pixels(pixels[..., :colours], channels, tile, overlap, on_tile)
         if colours < pixels.shape[2]:
-            alpha = self.enlarge(pixels[..., colours])
+            alpha = repeated(pixels[..., colours], self.scale)
             enhanced = np.concatenate([enhanced, alpha[..., np.newaxis]], axis=2)
         return enhanced.reshape(*enhanced.shape[:2], *shape[2:]).astype(kind, copy=False)
 
@@ -114,7 +115,7 @@ class Model:
             UserError: a grey image for a colour model or the reverse, with ``channels="match"``.
         """
         pixels = self._enhance_pixels(image.pixels, channels, tile, overlap, on_tile)
-        return image.with_pixels(pixels, None if image.alpha is None else self.enlarge(image.alpha))
+        return image.with_pixels(pixels, None if image.alpha is None else repeated(image.alpha, self.scale))
 
     def enhance_frames(
         self,
@@ -139,14 +140,6 @@ class Model:
         if self._needed_overlap is None:
             self._needed_overlap = needed_overlap(self.enhancer, self.channels, scale=self.scale, device=self.device)
         return min(self._needed_overlap, tile // 2 // ALIGNMENT * ALIGNMENT)
-
-    def enlarge(self, alpha: NDArray[Any]) -> NDArray[Any]:
-        """Bring an alpha channel (H, W) to the size of the enhanced image, bilinearly; the same if ``scale`` is 1."""
-        if self.scale == 1:
-            return alpha
-        values = torch.from_numpy(alpha.astype(np.float32))[None, None]
-        large = torch.nn.functional.interpolate(values, scale_factor=self.scale, mode="bilinear")[0, 0].numpy()
-        return (large if np.issubdtype(alpha.dtype, np.floating) else large.round()).astype(alpha.dtype)
 
     def _enhance_pixels(
         self,

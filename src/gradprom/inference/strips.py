@@ -12,7 +12,8 @@ import numpy as np
 from gradprom._files import atomic_path
 from gradprom.errors import UserError
 from gradprom.images import MAX_PIXELS, SUFFIXES
-from gradprom.images._tiff import SIGNATURES
+from gradprom.images._intensities import repeated
+from gradprom.images._tiff import SIGNATURES, check_resizable
 from gradprom.images._tiff_strips import TiffRows, open_rows, write_rows
 from gradprom.images.image import Image, UnreadableError
 from gradprom.inference.model import Channels, Model
@@ -105,6 +106,7 @@ def enhance_by_strips(
     with file:
         with _refusals(source):
             rows = open_rows(file, check_size, max_pixels)
+            check_resizable(rows.image, model.scale)
         bands = _bands(model, rows, source, channels, tile, overlap, on_tile)
         try:
             with atomic_path(target) as temporary, temporary.open("wb") as output:
@@ -141,15 +143,12 @@ def _bands(
             if on_tile is not None:
                 on_tile(before + done, tiles * len(strips))
 
-        # a row more on either side: the bilinear enlargement of alpha then sees what it would see in the whole
-        above, below = min(1, strip.start), min(1, height - strip.stop)
         with _refusals(source):
-            pixels, alpha = rows.window(strip.start - above, strip.stop + below)
-        seen = pixels[above : len(pixels) - below]
+            pixels, alpha = rows.window(strip.start, strip.stop)
         kept = slice((strip.keep_start - strip.start) * scale, (strip.keep_stop - strip.start) * scale)
-        band = model.enhance(seen, channels=channels, tile=tile, overlap=overlap, on_tile=on_tile_of_strip)[kept]
+        band = model.enhance(pixels, channels=channels, tile=tile, overlap=overlap, on_tile=on_tile_of_strip)[kept]
         if alpha is not None:
-            opacity = model.enlarge(alpha)[above * scale :][kept]
+            opacity = repeated(alpha, scale)[kept]
             band = np.concatenate([band, opacity[..., np.newaxis]], axis=2)
         yield band
 
