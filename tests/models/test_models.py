@@ -237,8 +237,6 @@ def test_the_list_of_images_under_cc0(script: ModuleType, tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_model_of_the_package_keeps_its_promises(name: str) -> None:
-    if name not in shipped():
-        pytest.skip(f"{name} is not packed: see benchmarks/shipped_models.py")
     folder = ROOT / name
     assert (folder / "enhancer.safetensors").stat().st_size <= 5_000_000
     measures, record = read_measures(name), read_record(folder)
