@@ -34,7 +34,7 @@ from _measure import Ratio, options, pinned, ratio, rotated, row, write_rows
 from PIL import Image
 
 STRATEGIES = ("enhancer_only", "gradprom")
-INGREDIENTS = ("bf16", "channels_last", "malloc", "fused Adam", "prefetch", "cache")
+INGREDIENTS = ("bf16", "channels_last", "malloc", "fused Adam", "choice of prefetch", "cache")
 SIGMA, RATE, VALIDATION = 0.2, 5e-4, 8
 
 
@@ -112,8 +112,8 @@ def gradprom_once(spec: dict) -> None:
     elif without == "fused Adam":
         adam = torch.optim.Adam
         torch.optim.Adam = lambda parameters, lr, fused: adam(parameters, lr=lr)
-    elif without == "prefetch":
-        data.ahead = lambda make, start, stop: (made for made in map(make, range(start, stop)))
+    elif without == "choice of prefetch":  # a thread makes batches ahead even where no processor is to spare
+        data.processors = lambda: 10**6
     elif without == "cache":
         config.training.cache_gb = 1e-9
     elif without == "eager mode":
@@ -216,8 +216,7 @@ def measure_speed(
 ) -> list[dict[str, object]]:
     """Rows of how many times as fast as all else gradprom is."""
     trainings = {"plain": ("_plain.py", ""), "gradprom": ("training.py", "")}
-    if not arguments.no_ingredients:
-        trainings |= {f"without {name}": ("training.py", name) for name in INGREDIENTS}
+    trainings |= {f"without {name}": ("training.py", name) for name in arguments.ingredients}
     if not arguments.no_compile:
         trainings["compiled"] = ("training.py", "eager mode")
     spent: dict[str, list[tuple[float, float]]] = {name: [] for name in trainings}
@@ -272,7 +271,9 @@ def main() -> None:
     parser.add_argument("--enhancer", default="residual_unet", choices=("residual_unet", "srresnet", "estr", "unet"))
     parser.add_argument("--workers", type=int, default=2, help="of the plain loop's DataLoader")
     parser.add_argument("--data", type=Path, help="folder of ISIC 2018, in place of made-up images")
-    parser.add_argument("--no-ingredients", action="store_true", help="the plain loop alone to compare with")
+    parser.add_argument(
+        "--ingredients", nargs="*", default=INGREDIENTS, choices=INGREDIENTS, help="to leave out, in turn"
+    )
     parser.add_argument("--no-compile", action="store_true", help="leave out torch.compile")
     parser.add_argument("--quality", action="store_true", help="validation PSNR in place of speed")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="of --quality")

@@ -1,8 +1,9 @@
-"""What concerns the whole process: its memory, and Ctrl-C."""
+"""What concerns the whole process: its memory, its processors, and Ctrl-C."""
 
 from __future__ import annotations
 
 import ctypes
+import os
 import platform
 import signal
 import threading
@@ -30,6 +31,16 @@ def tune_malloc() -> bool:
         return False
     settings = {_M_MMAP_MAX: 0, _M_TRIM_THRESHOLD: 2**31 - 1, _M_TOP_PAD: 64 << 20}
     return all(libc.mallopt(name, value) for name, value in settings.items())
+
+
+def processors() -> int:
+    """How many this process may run on.
+
+    Example:
+        >>> processors() > 0
+        True
+    """
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @contextmanager

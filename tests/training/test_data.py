@@ -55,6 +55,25 @@ def test_the_noise_has_its_strength(data: RunData) -> None:
     assert inner.std().item() == pytest.approx(0.1, rel=0.05)
 
 
+def test_a_thread_of_their_own_only_where_a_processor_is_to_spare(
+    data: RunData, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[list[tuple[torch.Tensor, ...]]] = []
+    for processors in (1, 64):
+        monkeypatch.setattr("gradprom.training.data.processors", lambda count=processors: count)
+        monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
+        batches = TimedBatches(data, data.loader("warmup"), 0, 3, torch.device("cpu"))
+        iterator = iter(batches)
+        first = next(iterator)
+        running = [thread for thread in threading.enumerate() if thread.name == "gradprom-loader"]
+        assert bool(running) == (processors > 1)
+        made.append([first[:2], *(batch[:2] for batch in iterator)])
+        batches.close()
+    assert len(made[0]) == len(made[1]) == 3
+    for one, other in zip(*made, strict=True):
+        torch.testing.assert_close(one, other, rtol=0, atol=0)
+
+
 def test_closing_ends_the_thread(data: RunData) -> None:
     batches = TimedBatches(data, data.loader("warmup"), 0, 1000, torch.device("cpu"))
     next(iter(batches))

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from gradprom._process import interruptible
+from gradprom._process import interruptible, processors
 from gradprom.experiments._display import Display
 from gradprom.experiments._pool import Worker, listen
 from gradprom.experiments.records import position
@@ -43,8 +43,7 @@ def threads_for(workers: int) -> int:
     given = os.environ.get("OMP_NUM_THREADS", "")
     if given.isdecimal() and int(given) > 0:
         return int(given)
-    processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, processors // workers)
+    return max(1, processors() // workers)
 
 
 class _Loop:

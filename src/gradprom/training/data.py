@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from gradprom._chain import chain_scale
+from gradprom._process import processors
 from gradprom.datasets import load_dataset
 from gradprom.datasets.augment import Augment
 from gradprom.datasets.cache import PixelCache
@@ -131,8 +132,12 @@ class TimedBatches:
     def __init__(self, data: RunData, loader: Loader, start: int, stop: int, device: torch.device) -> None:
         self._loader = loader
         self._degradation = data.degradation
-        # degraded ahead, too: on one's own thread it would be waited for
-        self._batches = ahead(self._make, start, stop)
+        self._batches: Generator[tuple[Tensor, Batch], None, None]
+        if device.type != "cpu" or torch.get_num_threads() < processors():
+            # degraded ahead, too: on one's own thread it would be waited for
+            self._batches = ahead(self._make, start, stop)
+        else:  # each processor has a thread that computes: one more makes the others wait for the one it displaces
+            self._batches = (self._make(step) for step in range(start, stop))
         self._device = device
         self._waited = 0.0
         self._since = time.perf_counter()
