@@ -298,8 +298,8 @@ def run(a: argparse.Namespace) -> None:
                 apart = Ratio(cells["PSNR less exact"], cells["PSNR half range"])
                 rows.append(row(f"{own} PSNR of {gate} less exact, dB", apart, None, pins))
         write_table(a.table, list(table.values()))
-    if not a.quick:
-        write_rows(rows, a.results)
+        if not a.quick:
+            write_rows(rows, a.results)
 
 
 if __name__ == "__main__":
