@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -67,6 +68,26 @@ def full_disk() -> Callable[[int], AbstractContextManager[None]]:
             resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
     return full
+
+
+@pytest.fixture(scope="session")
+def run_together() -> Callable[..., None]:
+    """Run commands at the same time; all of them must end well: ``run_together(commands, env=..., timeout=60)``."""
+
+    def run(commands: list[list[str]], env: dict[str, str] | None = None, timeout: float = 120) -> None:
+        processes = [
+            subprocess.Popen(command, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+            for command in commands
+        ]
+        try:
+            for process in processes:
+                _, errors = process.communicate(timeout=timeout)
+                assert process.returncode == 0, errors
+        finally:
+            for process in processes:
+                process.kill()
+
+    return run
 
 
 @pytest.fixture(scope="session")

@@ -3,8 +3,8 @@
 import gc
 import math
 import os
-import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -101,17 +101,9 @@ def worker(rank: int, folder: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def ranks(tmp_path_factory: pytest.TempPathFactory) -> list[dict]:
+def ranks(tmp_path_factory: pytest.TempPathFactory, run_together: Callable[..., None]) -> list[dict]:
     folder = tmp_path_factory.mktemp("processes")
-    command = [sys.executable, __file__, str(folder)]
-    processes = [subprocess.Popen([*command, str(rank)], stderr=subprocess.PIPE, text=True) for rank in (0, 1)]
-    try:
-        for process in processes:
-            _, errors = process.communicate(timeout=120)
-            assert process.returncode == 0, errors
-    finally:
-        for process in processes:
-            process.kill()
+    run_together([[sys.executable, __file__, str(folder), str(rank)] for rank in (0, 1)])
     return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in (0, 1)]
 
 

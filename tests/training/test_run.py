@@ -235,28 +235,21 @@ def test_two_processes_train_as_one(options: Callable[..., list[str]], trained: 
     assert [row.split(",")[:2] for row in rows[0]] == [row.split(",")[:2] for row in rows[1]]
 
 
-def test_two_machines_train_as_one(options: Callable[..., list[str]], trained: Trained, tmp_path: Path) -> None:
+def test_two_machines_train_as_one(
+    options: Callable[..., list[str]], trained: Trained, run_together: Callable[..., None], tmp_path: Path
+) -> None:
     words = options({"strategy": "enhancer_only", "training.nodes": 2})
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     environment = {name: value for name, value in os.environ.items() if name != "NODE_RANK"} | {"OMP_NUM_THREADS": "1"}
     machines = [
-        subprocess.Popen(
-            [sys.executable, "-m", "torch.distributed.run", "--nnodes", "2", "--node-rank", str(rank),
-             "--nproc-per-node", "1", "--master-addr", "127.0.0.1", "--master-port", str(port),
-             "-m", "gradprom.cli", "train", *words, "-o", str(tmp_path / "run")],
-            env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        )
+        [sys.executable, "-m", "torch.distributed.run", "--nnodes", "2", "--node-rank", str(rank),
+         "--nproc-per-node", "1", "--master-addr", "127.0.0.1", "--master-port", str(port),
+         "-m", "gradprom.cli", "train", *words, "-o", str(tmp_path / "run")]
         for rank in (0, 1)
     ]  # fmt: skip
-    try:
-        for machine in machines:
-            _, said = machine.communicate(timeout=240)
-            assert machine.returncode == 0, said
-    finally:
-        for machine in machines:
-            machine.kill()
+    run_together(machines, env=environment, timeout=240)
     one, two = weights(trained("enhancer_only")), weights(tmp_path / "run")
     for name in one:
         torch.testing.assert_close(two[name], one[name], rtol=0, atol=1e-5)

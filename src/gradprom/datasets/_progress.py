@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, TypeVar
+
+from gradprom._process import processors
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -29,7 +30,7 @@ def map_files(
         >>> map_files(str.upper, ["a", "b"], "Reading")
         ['A', 'B']
     """
-    workers = min(8, os.cpu_count() or 1)
+    workers = min(8, processors())
     pool = ThreadPoolExecutor(max_workers=workers)
     try:
         return _watched(pool.map(function, items), len(items), description, progress)

@@ -162,16 +162,20 @@ def _numbers(value: Any) -> list[float]:
 
 def _set(holder: Dataset, keyword: str, values: Iterable[float]) -> None:
     """Write numbers in the type of the element that held such before."""
-    from pydicom.valuerep import DSfloat
-
     element = holder[keyword]
-    convert: Callable[[float], Any]
-    if element.VR == "DS":  # of at most 16 characters
-        convert = lambda value: DSfloat(float(value), auto_format=True)  # noqa: E731
-    else:
-        convert = float if element.VR in ("FL", "FD") else int
+    convert = _CONVERT.get(element.VR, int)
     converted = [convert(value) for value in values]
     element.value = converted if len(converted) > 1 else converted[0]
+
+
+def _decimal(value: float) -> Any:
+    """A decimal string of at most 16 characters."""
+    from pydicom.valuerep import DSfloat
+
+    return DSfloat(float(value), auto_format=True)
+
+
+_CONVERT: dict[str, Callable[[float], Any]] = {"DS": _decimal, "FL": float, "FD": float}
 
 
 def _enlarge_overlay(target: Dataset, group: int, scale: int) -> None:

@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 import logging
-import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, BinaryIO
 
 import numpy as np
 
+from gradprom.images._tiff_text import resized
 from gradprom.images.image import Image, Pixels, UnreadableError
 
 SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
-_MINISWHITE, _MINISBLACK, _RGB, _PALETTE, _YCBCR = 0, 1, 2, 3, 6
-_COLOURS = {_MINISWHITE: 1, _MINISBLACK: 1, _RGB: 3, _PALETTE: 1, _YCBCR: 3}
+_MINISWHITE, _MINISBLACK, _RGB, PALETTE, _YCBCR = 0, 1, 2, 3, 6
+_COLOURS = {_MINISWHITE: 1, _MINISBLACK: 1, _RGB: 3, PALETTE: 1, _YCBCR: 3}
 _ORIENTATION = 274
 _ASCII, _BYTE, _UNDEFINED = 2, 1, 7
-_IMAGEJ_ORIGIN = re.compile(rb"(?m)^(([xy])origin=)(\d+\.?\d*)")
-# A start tag, whatever stands in its attributes
-_OME_PIXELS = re.compile(rb"""<(?:\w+:)?Pixels\b(?:[^>"']|"[^"]*"|'[^']*')*>""")
-_OME_SIZE = re.compile(rb"""(?<=\s)(Physical)?Size([XY])(\s*=\s*)(["'])([^"']+)\4""")
 # document, description, maker, model, page, software, date, artist, host, copyright; XMP; IPTC
 _KEPT = dict.fromkeys((269, 270, 271, 272, 285, 305, 306, 315, 316, 33432), _ASCII) | {
     700: _BYTE,
@@ -148,7 +144,7 @@ def options(image: Image) -> dict[str, Any]:
             x, y = extras.resolution
             resolution = (x * width / extras.size[1], y * height / extras.size[0])
         for code, kind, text in extras.tags:
-            value = text if extras.size == (height, width) else _resized(text, extras.size, (height, width))
+            value = text if extras.size == (height, width) else resized(text, extras.size, (height, width))
             tags.append((code, kind, len(value) + (kind == _ASCII), value, True))
     if resolution is not None:
         options |= {"resolution": resolution, "resolutionunit": unit}
@@ -186,9 +182,7 @@ def _check_kind(page: Any) -> None:
         raise UnreadableError(
             f"expected whole numbers of 1, 8 or 16 bits, found {kind} numbers of {bits} bits; convert it to 16 bits"
         )
-    if page.samplesperpixel - colours not in (0, 1) or (
-        int(page.photometric) == _PALETTE and page.samplesperpixel != 1
-    ):
+    if page.samplesperpixel - colours not in (0, 1) or (int(page.photometric) == PALETTE and page.samplesperpixel != 1):
         raise UnreadableError(
             f"expected {colours} channels and at most one for opacity, found {page.samplesperpixel}; "
             "save its channels as single files"
@@ -197,7 +191,7 @@ def _check_kind(page: Any) -> None:
 
 def _to_pixels(values: Pixels, page: Any) -> Pixels:
     """Give (height, width, 1 or 3) of uint8 or uint16 in which 0 is black."""
-    if int(page.photometric) == _PALETTE:
+    if int(page.photometric) == PALETTE:
         colormap = np.asarray(page.colormap)
         if colormap.max() > 255:  # 16 bits by the standard; some write 8
             colormap = colormap >> 8
@@ -235,59 +229,12 @@ def check_resizable(image: Image, scale: int) -> None:
     """Refuse an image whose descriptions could not be made to fit, before it is enlarged.
 
     Raises:
-        UnreadableError: see `_resized`.
+        UnreadableError: see `resized`.
     """
     if scale > 1 and isinstance(image.extras, TiffExtras):
         height, width = image.extras.size
         for _, _, text in image.extras.tags:
-            _resized(text, (height, width), (height * scale, width * scale))
-
-
-def _resized(text: bytes, old: tuple[int, int], new: tuple[int, int]) -> bytes:
-    """A description in which what OME and ImageJ say in pixels is made to fit an image of another size.
-
-    Args:
-        text: a description; others come back as they are.
-        old, new: height and width.
-
-    Raises:
-        UnreadableError: an OME description that names regions, whose places are given in pixels, or that does not state
-            itself how many pixels there are.
-    """
-    factors = {b"y": new[0] / old[0], b"x": new[1] / old[1]}
-    if text.startswith(b"ImageJ="):
-        return _IMAGEJ_ORIGIN.sub(lambda m: m[1] + b"%g" % (float(m[3]) * factors[m[2]]), text)
-    if not re.search(rb"<(\w+:)?OME\b", text):
-        return text
-    if re.search(rb"<(\w+:)?ROI\b", text):
-        raise UnreadableError(
-            "expected an OME description without regions of interest for an image that is enlarged, found some, whose "
-            "places would be wrong; take them out first"
-        )
-    stated: list[int] = []
-
-    def resized(tag: re.Match[bytes]) -> bytes:
-        def number(attribute: re.Match[bytes]) -> bytes:
-            physical, axis, equals, quote, value = attribute.groups()
-            factor = factors[axis.lower()]
-            stated.append(not physical)
-            size = float(value) / factor if physical else round(int(value) * factor)
-            return (physical or b"") + b"Size" + axis + equals + quote + str(size).encode() + quote
-
-        return _OME_SIZE.sub(number, tag.group())
-
-    try:
-        result, count = _OME_PIXELS.subn(resized, text)
-    except ValueError as error:
-        raise UnreadableError(
-            f"expected plain numbers for the sizes in the OME description, found others ({error}); mend it first"
-        ) from error
-    if count == 0 or sum(stated) != 2 * count:
-        raise UnreadableError(
-            "expected an OME description that states SizeX and SizeY for an image that is enlarged, found none (they "
-            "may stand in another file); take it out first"
-        )
-    return result
+            resized(text, (height, width), (height * scale, width * scale))
 
 
 def orientation_alone(block: bytes) -> bytes | None:

@@ -76,15 +76,16 @@ def open_dicom(
 
     def enlarged(scale: int) -> Dataset:
         """What the object says but of its pixels, once they are enlarged."""
+        if scale == 1:
+            return source
         target = deepcopy(source)
-        if scale > 1:
-            with reading(path, "DICOM"), quiet():
-                count, height, width, _ = decoded.values.shape
-                check_size((count, height * scale, width * scale), max_pixels, option)
-                try:
-                    enlarge(target, scale, decoded.values.nbytes)
-                except (ValueError, TypeError, AttributeError) as error:  # of elements that hold something else
-                    raise UnreadableError(f"expected sizes and places in pixels, found others ({error})") from error
+        with reading(path, "DICOM"), quiet():
+            count, height, width, _ = decoded.values.shape
+            check_size((count, height * scale, width * scale), max_pixels, option)
+            try:
+                enlarge(target, scale, decoded.values.nbytes)
+            except (ValueError, TypeError, AttributeError) as error:  # of elements that hold something else
+                raise UnreadableError(f"expected sizes and places in pixels, found others ({error})") from error
         return target
 
     def write(target: Path, frames: Iterable[Pixels]) -> None:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from gradprom._files import atomic_path
 from gradprom.images._intensities import Intensities, repeated
+from gradprom.images._nifti_enlarge import enlarge
 from gradprom.images.frames import Frames, NoImageError, check_size, reading, with_scale, writing
 from gradprom.images.image import Pixels, UnreadableError
 from gradprom.images.raster import MAX_PIXELS
@@ -108,9 +109,11 @@ def open_nifti(
         if scale == 1:
             return volume.head, volume.values.shape
         with reading(path, "NIfTI"):
-            head, shape = _enlarged(volume.head, volume.values.shape, axis, scale)
-            check_size(shape, max_pixels, option)
-            return head, shape
+            header, head = _read_head(io.BytesIO(volume.head))
+            enlarge(header, _plane_axes(axis), scale)
+            check_size(_shape(header), max_pixels, option)
+            block = header.binaryblock
+            return block + head[len(block) :], _shape(header)
 
     def write(target: Path, frames: Iterable[Pixels]) -> None:
         scale, frames = with_scale(frames, planes.shape[-2])
@@ -147,7 +150,7 @@ def write_slice_masks(path: Path, of: Path, masks: Sequence[NDArray[np.uint8]]) 
         header, head = _read_head(file)
     for name, value in _OF_LABELS.items():
         header[name] = value
-    shape = tuple(int(length) for length in header.get_data_shape())
+    shape = _shape(header)
     result = np.empty(shape, np.uint8, order="F")
     planes = _planes(result, slice_axis(shape, _spacing(header)))
     for index, mask in zip(np.ndindex(planes.shape[:-2]), masks, strict=True):
@@ -180,55 +183,16 @@ def slice_axis(shape: tuple[int, ...], spacing: tuple[float, ...]) -> int | None
     return max(axis for axis in range(3) if spacing[axis] >= 0.999 * coarsest)
 
 
-def _enlarged(head: bytes, shape: tuple[int, ...], axis: int | None, scale: int) -> tuple[bytes, tuple[int, ...]]:
-    """All that stands in front of the values, and their shape, for slices ``scale`` times as high and as wide.
-
-    Raises:
-        UnreadableError: more than the format can count.
-    """
-    header, head = _read_head(io.BytesIO(head))
-    axes = [other for other in range(3) if other != axis][:2]
-    larger = tuple(length * (scale if index in axes else 1) for index, length in enumerate(shape))
-    most = np.iinfo(header["dim"].dtype).max
-    if max(larger) > most:
-        raise UnreadableError(
-            f"expected at most {most} voxels along an axis of the enlarged volume, found {max(larger)}; convert it to "
-            "NIfTI-2, or take a model that enlarges less"
-        )
-    # an affine tells where the middle of a voxel lies: that of the first one moves towards the volume's corner
-    shift = np.array([(1 / scale - 1) / 2 if index in axes else 0.0 for index in range(3)])
-    if header["qform_code"] > 0:
-        moved = _rotation(header) @ (shift * np.abs(header["pixdim"][1:4]))
-        for name, by in zip(("qoffset_x", "qoffset_y", "qoffset_z"), moved, strict=True):
-            header[name] += by
-    for name in ("srow_x", "srow_y", "srow_z"):
-        header[name][3] += header[name][:3] @ shift
-        header[name][axes] /= scale
-    for index in axes:
-        header["dim"][index + 1] *= scale
-        header["pixdim"][index + 1] /= scale
-    if (int(header["dim_info"]) >> 4 & 3) - 1 in axes:  # what was acquired one by one are no voxels any more
-        header["slice_start"], header["slice_end"], header["slice_code"], header["slice_duration"] = 0, 0, 0, 0
-    block = header.binaryblock
-    return block + head[len(block) :], larger
-
-
-def _rotation(header: Any) -> NDArray[np.float64]:
-    """Where the axes of a volume point to by its quaternion; nibabel's own refuses what is off by a last digit."""
-    from nibabel.quaternions import quat2mat
-
-    vector = np.array([float(header[f"quatern_{letter}"]) for letter in "bcd"])
-    rotation: NDArray[np.float64] = quat2mat([np.sqrt(max(0.0, 1 - vector @ vector)), *vector])
-    if header["pixdim"][0] < 0:
-        rotation[:, 2] *= -1
-    return rotation
+def _plane_axes(axis: int | None) -> list[int]:
+    """The axes of a slice, width and height, in a volume that is cut across ``axis``; of an image its two."""
+    return [other for other in range(3) if other != axis][:2]
 
 
 def _planes(values: NDArray[Any], axis: int | None) -> NDArray[Any]:
     """Give a view of the values as (..., height, width)."""
     if axis is None:
         return values.T
-    width, height = (other for other in range(3) if other != axis)
+    width, height = _plane_axes(axis)
     return values.transpose(*range(values.ndim - 1, 2, -1), axis, height, width)
 
 
@@ -247,7 +211,7 @@ def _intensities(volume: _Volume, window: tuple[float, float] | None) -> Intensi
 def _read(path: Path, max_pixels: int, option: str) -> _Volume:
     with _open(path) as file:
         header, head = _read_head(file)
-        shape = tuple(int(length) for length in header.get_data_shape())
+        shape = _shape(header)
         if len(shape) < 2:
             raise UnreadableError(f"expected 2 dimensions or more, found {len(shape)}; convert it")
         check_size(shape, max_pixels, option)
@@ -292,6 +256,10 @@ def _read_head(file: IO[bytes] | gzip.GzipFile) -> tuple[Any, bytes]:
     if header["magic"].item()[:3] not in (b"n+1", b"n+2") or not version + 4 <= offset <= _MAX_HEADER:
         raise UnreadableError("expected a NIfTI file that holds its own voxels, found something else; convert it")
     return header, block + file.read(int(offset) - version)
+
+
+def _shape(header: Any) -> tuple[int, ...]:
+    return tuple(int(length) for length in header.get_data_shape())
 
 
 def _spacing(header: Any) -> tuple[float, ...]:

@@ -21,7 +21,6 @@ from gradprom.images.raster import MAX_PIXELS
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-_PALETTE = 3  # a photometric interpretation; it becomes red, green and blue
 _CLASSIC = 2**32 - 2**25  # bytes: beyond, offsets of 32 bits do not reach
 
 
@@ -76,9 +75,9 @@ def open_pages(path: str | Path, *, max_pixels: int = MAX_PIXELS, option: str = 
             _check(page, number)
         stack = _imagej_stack(tiff, count) if tiff.is_imagej else None
         is_big = tiff.is_bigtiff
-        plain_bytes = (
-            sum(page.nbytes * (3 if page.photometric == _PALETTE else 1) for page in pages) * count // len(pages)
-        )
+        # a palette becomes red, green and blue
+        sizes = [page.nbytes * (3 if page.photometric == _tiff.PALETTE else 1) for page in pages]
+        plain_bytes = sum(sizes) * count // len(pages)
 
     @functools.lru_cache(maxsize=1)  # each is read, and then written with what it had
     def page_of(index: int) -> tuple[Image, dict[str, Any]]:
@@ -88,9 +87,11 @@ def open_pages(path: str | Path, *, max_pixels: int = MAX_PIXELS, option: str = 
             return replace(_tiff.describe(page), pixels=pixels, alpha=alpha), _layout(page)
 
     def check(scale: int) -> None:
+        if scale == 1:
+            return
         with reading(path, "TIFF"):
             _tiff.check_resizable(page_of(0)[0], scale)
-            if stack is not None and scale > 1:  # which is held as a whole
+            if stack is not None:  # which is held as a whole
                 check_size((count, *(side * scale for side in stack.shape[1:3])), max_pixels, option)
 
     def write(target: Path, frames: Iterable[Pixels]) -> None:

@@ -15,6 +15,7 @@ from gradprom.images import MAX_PIXELS, SUFFIXES
 from gradprom.images._intensities import repeated
 from gradprom.images._tiff import SIGNATURES, check_resizable
 from gradprom.images._tiff_strips import TiffRows, open_rows, write_rows
+from gradprom.images.frames import writing
 from gradprom.images.image import Image, UnreadableError
 from gradprom.inference.model import Channels, Model
 from gradprom.inference.tiles import spans
@@ -108,14 +109,8 @@ def enhance_by_strips(
             rows = open_rows(file, check_size, max_pixels)
             check_resizable(rows.image, model.scale)
         bands = _bands(model, rows, source, channels, tile, overlap, on_tile)
-        try:
-            with atomic_path(target) as temporary, temporary.open("wb") as output:
-                write_rows(_enlarged(rows.image, model.scale), bands, rows.tile, output)
-        except OSError as error:
-            raise UserError(
-                f"{target}: the file cannot be written ({error.strerror or error}); check the folder's permissions and "
-                "the free space"
-            ) from error
+        with writing(target), atomic_path(target) as temporary, temporary.open("wb") as output:
+            write_rows(_enlarged(rows.image, model.scale), bands, rows.tile, output)
 
 
 def _enlarged(image: Image, scale: int) -> Image:
