@@ -339,12 +339,17 @@ def test_cancelled_and_begun_again(
             return image
 
     page = chromium.new_page()
-    page.set_default_timeout(90_000)
+    page.set_default_timeout(60_000)
     page.goto(serve(make_app(torch.nn.Sequential(Slow(), torch.nn.Identity()))))
+    page.get_by_role("button", name="Skin lesion").wait_for()
     try:
         choose(page, ("a.png", png(tmp_path)), ("b.png", png(tmp_path)))
-        page.get_by_role("button", name="b.png, in work").click()
-        page.get_by_text("Waiting, 1 before this").first.wait_for()
+        page.get_by_role("button", name="b.png, in work").press("Enter")
+        waiting = page.get_by_text("Waiting, 1 before this").first
+        try:
+            waiting.wait_for()
+        except playwright.TimeoutError:
+            pytest.fail(f"b.png does not wait for a.png; the page shows\n{page.locator('body').aria_snapshot()}")
         page.get_by_role("button", name="a.png, in work").click()
         page.get_by_role("progressbar", name="Enhancing").wait_for()
         page.get_by_role("button", name="Cancel").click()
@@ -356,3 +361,26 @@ def test_cancelled_and_begun_again(
     finally:
         go_on.set()
         page.close()
+
+
+def test_an_answer_that_is_overtaken_changes_nothing(open_page: Open, tmp_path: Path) -> None:
+    held: list[tuple[Any, Any]] = []
+
+    def hold(route: Any) -> None:
+        if held:
+            route.continue_()
+        else:
+            held.append((route, route.fetch()))
+
+    page = open_page()
+    page.route(re.compile(r"/api/[^/]+$"), hold)
+    choose(page, ("a.png", png(tmp_path)))
+    until(lambda: bool(held), page)
+    with page.expect_response(re.compile("/run$")):
+        page.locator("#noise").fill("0.1")
+    page.evaluate("() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
+    route, response = held[0]
+    early = response.json()
+    early["files"][0]["job"] = None  # as the server would have answered before anything was asked for
+    route.fulfill(response=response, json=early)
+    page.get_by_role("button", name="a.png, enhanced").wait_for()

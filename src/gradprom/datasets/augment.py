@@ -1,7 +1,7 @@
 """What the network sees of an image: the whole of it or a crop, augmented together with its mask.
 
 The paper's augmentation (section 4.1): horizontal and vertical flip, rotation within 10 degrees, centre crop at a
-scale of 50 to 100 %.
+scale of 50 to 100 %. Beyond it: other colours, for enhancers that shall also keep what their images seldom show.
 """
 
 from __future__ import annotations
@@ -31,18 +31,23 @@ class Augment:
         rotate_probability: how often an image is rotated at all. Rotation resamples, which blurs the target an
             enhancer learns from, so some images are left as they are.
         scale: range of the side of the centre crop, as a share of the image's side.
+        recolour: how often a part of the view gets other colours (`recoloured`). An enhancer of images of one tint
+            takes what else lies in the picture, a sticker, a cloth or ink, for noise.
     """
 
     flip: bool = True
     rotate: float = 10.0
     rotate_probability: float = 0.5
     scale: tuple[float, float] = (0.5, 1.0)
+    recolour: float = 0.0
 
     def __post_init__(self) -> None:
         if not 0 <= self.rotate <= 180:
             raise UserError(f"rotate is {self.rotate}: expected degrees from 0 to 180")
         if not 0 <= self.rotate_probability <= 1:
             raise UserError(f"rotate_probability is {self.rotate_probability}: expected a number from 0 to 1")
+        if not 0 <= self.recolour <= 1:
+            raise UserError(f"recolour is {self.recolour}: expected a number from 0 to 1")
         if not 0 < self.scale[0] <= self.scale[1] <= 1:
             raise UserError(f"scale is {self.scale}: expected two numbers over 0, at most 1, the smaller first")
 
@@ -82,7 +87,8 @@ def whole_view(
     draw = rng.random(7)
     height, width = _centre(image.shape, _between(*augment.scale, draw[0]), 1)
     box = ((image.shape[0] - height) // 2, (image.shape[1] - width) // 2, height, width)
-    return _view(image, mask, box, size, _angle(augment, draw), _flips(augment, draw))
+    pixels, classes = _view(image, mask, box, size, _angle(augment, draw), _flips(augment, draw))
+    return _in_colours(pixels, rng, augment), classes
 
 
 def crop_view(
@@ -110,7 +116,44 @@ def crop_view(
         (side - within) // 2 + _offset(float(draw[axis]), within - size, size // 2)
         for side, within, axis in ((image.shape[0], area[0], 1), (image.shape[1], area[1], 2))
     )
-    return _view(image, mask, (top, left, size, size), size, _angle(augment, draw), _flips(augment, draw))
+    box = (top, left, size, size)
+    pixels, classes = _view(image, mask, box, size, _angle(augment, draw), _flips(augment, draw))
+    return _in_colours(pixels, rng, augment), classes
+
+
+def recoloured(pixels: Tensor, rng: np.random.Generator) -> Tensor:
+    """A copy in which a box of any size at one of the corners has other colours.
+
+    There the channels are interchanged, each is turned into its negative half of the time, and the mean of each is
+    moved to anywhere in [0, 1]. Contrast stays what it was, but for what leaves the range of values and is clipped.
+
+    Args:
+        pixels: (channels, height, width) in [0, 1].
+        rng: where the random numbers come from.
+
+    Example:
+        >>> grey = torch.full((3, 8, 8), 0.5)
+        >>> other = recoloured(grey, np.random.default_rng(0))
+        >>> other.shape, bool((other != grey).any()), float(grey.mean())
+        (torch.Size([3, 8, 8]), True, 0.5)
+    """
+    channels, *sides = pixels.shape
+    order = torch.from_numpy(rng.permutation(channels))
+    sign = torch.from_numpy(rng.choice((-1.0, 1.0), channels).astype(np.float32))[:, None, None]
+    mean = torch.from_numpy(rng.random(channels).astype(np.float32))[:, None, None]
+    # as long as the view, and begun anywhere from outside of it to its end
+    begins = [int(side * (2 * rng.random() - 1)) for side in sides]
+    box = (..., *(slice(max(begin, 0), begin + side) for begin, side in zip(begins, sides, strict=True)))
+    result = pixels.clone()
+    part = pixels[box][order]
+    result[box] = (mean + sign * (part - part.mean((1, 2), keepdim=True))).clamp_(0, 1)
+    return result
+
+
+def _in_colours(pixels: Tensor, rng: np.random.Generator, augment: Augment) -> Tensor:
+    if augment.recolour == 0 or rng.random() >= augment.recolour:  # without it nothing is drawn, as ever
+        return pixels
+    return recoloured(pixels, rng)
 
 
 def _between(low: float, high: float, share: float) -> float:

@@ -92,7 +92,9 @@ class RunData:
             size=self._config.size_of(stage),
             view=self._config.view_of(stage),
             seed=stage_seed(training.seed, stage),
-            augment=Augment(rotate_probability=training.rotate, scale=(training.centre_crop, 1.0))
+            augment=Augment(
+                rotate_probability=training.rotate, scale=(training.centre_crop, 1.0), recolour=training.recolour
+            )
             if training.augment
             else None,
             rank=self._rank,

@@ -17,6 +17,7 @@ let isOver = false; // the server holds nothing of this page any more
 let sending = Promise.resolve();
 let counter = 0;
 let timer = null;
+let asked = 0; // how often something was asked for that changes what the server would tell
 
 function fail(error) {
   if (error instanceof api.Gone) isOver = true;
@@ -40,8 +41,10 @@ async function attempt(what) {
 // Asking the server
 
 async function look() {
+  const before = asked;
   const state = await attempt(api.state);
-  for (const file of state?.files ?? []) take(file);
+  // an answer from before that change would undo it here
+  if (before === asked) for (const file of state?.files ?? []) take(file);
   if (state !== null) render();
   schedule(state === null ? lost : null);
 }
@@ -66,6 +69,7 @@ async function run(id, change = {}) {
   const wish = { ...wishes.get(id), whole: false, ...change };
   wishes.set(id, wish);
   const file = await attempt(() => api.run(id, wish));
+  asked += 1;
   if (file !== null && files.has(id)) files.set(id, file);
   render();
   schedule();
