@@ -1,35 +1,85 @@
-"""Put the tables of an experiment into docs: results.csv, the pictures, and results.md below its marker.
+"""Put an experiment into docs: results.csv, the pictures, results.md below its marker, and what was measured.
 
-    gradprom experiment PLAN... -o DIR --data DATA      (again, until all is done)
-    python benchmarks/docs_results.py DIR
+    cp -r docs/experiment experiment                    (to go on from what was measured before)
+    gradprom experiment PLAN... -o experiment --data DATA      (again, until all is done)
+    python benchmarks/docs_results.py experiment
 
-What stands above the marker in docs/results.md is written by hand and left alone.
+Tables that the experiment knows less of than docs do stay as they are. What stands above the marker in docs/results.md
+is written by hand and left alone. docs/experiment holds of each finished run what the tables are made from: every test
+image's measures, and no image and no weights.
 """
 
 from __future__ import annotations
 
+import csv
+import json
 import shutil
 import sys
+from collections import Counter
 from pathlib import Path
 
+from gradprom.experiments.engine import RECORD
+from gradprom.experiments.records import RUNS, is_trained
+
 MARKER = "<!-- below: made by benchmarks/docs_results.py -->"
+TRADEOFF = "The trade-off between image quality and independent recognition"
 DOCS = Path(__file__).parents[1] / "docs"
+MEASURED = ("run.json", "measured.json", "evaluation.json", "evaluation.csv")
 
 
 def main(directory: Path) -> None:
     tables = directory / "tables"
-    shutil.copy(directory / "results.csv", DOCS / "results.csv")
-    parts = [f"## The paper's claims\n\n{(directory / 'claims.md').read_text(encoding='utf-8')}"]
-    parts += [path.read_text(encoding="utf-8").replace("### ", "## ", 1) for path in sorted(tables.glob("*.md"))]
-    pictures = sorted(tables.glob("tradeoff-*.png"))
-    if pictures:
-        parts.append("## The trade-off between image quality and independent recognition\n")
-    for picture in pictures:
-        shutil.copy(picture, DOCS / picture.name)
-        parts.append(f"![{picture.stem}]({picture.name})\n")
+    before, after = read_rows(DOCS / "results.csv"), read_rows(directory / "results.csv")
+    known, now = (Counter(row["table"] for row in rows) for rows in (before, after))
+    stays = {table for table, count in known.items() if now[table] < count}
+    keep_measured(directory, DOCS / "experiment")
+
+    with (DOCS / "results.csv").open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, fieldnames=list(after[0]))
+        writer.writeheader()
+        writer.writerows(row for row in after if row["table"] not in stays)
+        writer.writerows(row for row in before if row["table"] in stays)
+
     page = DOCS / "results.md"
-    head = page.read_text(encoding="utf-8").partition(MARKER)[0]
-    page.write_text("\n".join([f"{head}{MARKER}\n", *parts]), encoding="utf-8")
+    head, _, below = page.read_text(encoding="utf-8").partition(MARKER)
+    sections = dict(part.split("\n", 1) for part in below.split("\n## ")[1:])
+    for path in sorted(tables.glob("*.md")):
+        if stays.isdisjoint(row["table"] for row in read_rows(path.with_suffix(".csv"))):
+            title, text = path.read_text(encoding="utf-8").removeprefix("### ").split("\n", 1)
+            sections[title] = text
+    for picture in tables.glob("tradeoff-*.png"):
+        shutil.copy(picture, DOCS / picture.name)
+    pictures = [f"![{path.stem}]({path.name})\n" for path in sorted(DOCS.glob("tradeoff-*.png"))]
+    first = f"The paper's claims\n\n{(directory / 'claims.md').read_text(encoding='utf-8')}"
+    claims, tradeoff = first.split("\n", 1)[0], TRADEOFF
+    middle = [f"{title}\n{sections[title]}" for title in sorted(sections) if title not in (claims, tradeoff)]
+    parts = [first, *middle, "\n".join([f"{TRADEOFF}\n", *pictures])]
+    page.write_text(f"{head}{MARKER}\n\n" + "\n".join(f"## {part.strip()}\n" for part in parts), encoding="utf-8")
+    for table in sorted(stays):
+        print(f"table {table}: {now[table]} rows here, {known[table]} in docs, which stay")
+
+
+def read_rows(path: Path) -> list[dict[str, str]]:
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def keep_measured(directory: Path, kept: Path) -> None:
+    """Copy what was measured of the finished runs, without where this machine has its files."""
+    for folder in sorted((directory / RUNS).iterdir()):
+        measured = [path.parent for path in folder.rglob("evaluation.json")]
+        if not is_trained(folder) or folder not in measured:
+            continue
+        for source in measured:
+            target = kept / RUNS / source.relative_to(directory / RUNS)
+            target.mkdir(parents=True, exist_ok=True)
+            for name in MEASURED:
+                if (source / name).exists():
+                    shutil.copy(source / name, target / name)
+            evaluation = json.loads((target / "evaluation.json").read_text(encoding="utf-8"))
+            if any(str(value).startswith("/") for value in evaluation.values()):
+                raise SystemExit(f"{target}: names a folder of this machine")
+    shutil.copy(directory / RECORD, kept / RECORD)
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
     python benchmarks/shipped_models.py split ISIC/metadata.csv examples/dermoscopy_split.csv
     gradprom train --config examples/dermoscopy.yaml --dataset.root ISIC -o runs/dermoscopy
     python benchmarks/shipped_models.py pack runs/dermoscopy dermoscopy --root ISIC --cache runs/nlm
+    python benchmarks/shipped_models.py others dermoscopy --root ISIC      images of other contributors
     gradprom train --config examples/brain_mr.yaml -o runs/brain_mr
     python benchmarks/shipped_models.py pack runs/brain_mr brain-mr --cache runs/nlm
 
@@ -18,15 +19,21 @@ import json
 import shutil
 import sys
 import tempfile
+from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import yaml
 
 from gradprom._files import atomic_path, write_text
+from gradprom.datasets import load_dataset
 from gradprom.datasets._split import split
 from gradprom.datasets.splits import write_split
+from gradprom.degradations import build_degradation, degrade
+from gradprom.evaluation import evaluate
 from gradprom.experiments.evaluate import dataset_of, evaluate_run
+from gradprom.inference.load import load
 from gradprom.models import CARD, IMAGES, MEASURES, ROOT, Measures
 from gradprom.training.card import Notes, make_card
 from gradprom.training.config import to_dict
@@ -151,6 +158,27 @@ def pack(run: Path, folder: Path, root: str | None, cache: Path | None, limit: i
     return ""
 
 
+def measure_others(model: str, root: str, levels: Sequence[str]) -> None:
+    """Measure a model of dermoscopy on the images of ISIC 2018 that are not under CC0: it can have seen none of them."""
+    with (Path(root) / "metadata.csv").open(encoding="utf-8", newline="") as file:
+        cc0 = {row["isic_id"] for row in csv.DictReader(file) if row["licence"] == "CC0"}
+    data = load_dataset("isic2018", root, max_side=512)
+    samples = [sample for sample in (*data.train, *data.test) if sample.id not in cc0]
+    for level in levels:
+        result = evaluate(
+            samples,
+            channels=3,
+            degrade=partial(degrade, build_degradation(level)),
+            enhancer=load(model).enhancer,
+            baselines=False,
+        )
+        own = sorted((row.psnr, row.id) for row in result.rows if row.method == "enhanced")
+        mean = sum(psnr for psnr, _ in own) / len(own)
+        low = sum(psnr < LEAST_CLEAN for psnr, _ in own)
+        worst = ", ".join(f"{name} {psnr:.1f}" for psnr, name in own[:3])
+        print(f"{level}: {mean:.2f} dB on {len(own)} images, {low} below {LEAST_CLEAN:g}; least: {worst}", flush=True)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True)
@@ -164,9 +192,15 @@ def main() -> None:
     packing.add_argument("--cache", type=Path, help="folder that keeps non-local means")
     packing.add_argument("--limit", type=int, help="measure on so many images alone, to try the script")
     packing.add_argument("-o", "--output", type=Path, default=ROOT, help="folder of the shipped models")
+    measuring = commands.add_parser("others")
+    measuring.add_argument("model", help="a run folder, or the name of a shipped model")
+    measuring.add_argument("--root", required=True, help="of ISIC 2018")
+    measuring.add_argument("--levels", nargs="+", default=["none", "gaussian 0.1", "gaussian 0.3"])
     options = parser.parse_args()
     if options.command == "split":
         write_cc0_split(options.metadata, options.path)
+    elif options.command == "others":
+        measure_others(options.model, options.root, options.levels)
     elif refusal := pack(options.run, options.output / options.name, options.root, options.cache, options.limit):
         sys.exit(refusal)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,12 +9,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gradprom._files import atomic_path
-from gradprom.errors import UserError
 from gradprom.images import MAX_PIXELS, SUFFIXES
 from gradprom.images._intensities import repeated
 from gradprom.images._tiff import SIGNATURES, check_resizable
 from gradprom.images._tiff_strips import TiffRows, open_rows, write_rows
-from gradprom.images.frames import writing
+from gradprom.images.frames import reading, writing
 from gradprom.images.image import Image, UnreadableError
 from gradprom.inference.model import Channels, Model
 from gradprom.inference.tiles import spans
@@ -102,10 +100,10 @@ def enhance_by_strips(
                 f"and there is space for the result, raise the limit with --max-pixels {-(-width * height // MOST)}"
             )
 
-    with _refusals(source):
+    with reading(source, "TIFF"):
         file = source.open("rb")
     with file:
-        with _refusals(source):
+        with reading(source, "TIFF"):
             rows = open_rows(file, check_size, max_pixels)
             check_resizable(rows.image, model.scale)
         bands = _bands(model, rows, source, channels, tile, overlap, on_tile)
@@ -138,7 +136,7 @@ def _bands(
             if on_tile is not None:
                 on_tile(before + done, tiles * len(strips))
 
-        with _refusals(source):
+        with reading(source, "TIFF"):
             pixels, alpha = rows.window(strip.start, strip.stop)
         kept = slice((strip.keep_start - strip.start) * scale, (strip.keep_stop - strip.start) * scale)
         band = model.enhance(pixels, channels=channels, tile=tile, overlap=overlap, on_tile=on_tile_of_strip)[kept]
@@ -146,22 +144,3 @@ def _bands(
             opacity = repeated(alpha, scale)[kept]
             band = np.concatenate([band, opacity[..., np.newaxis]], axis=2)
         yield band
-
-
-@contextlib.contextmanager
-def _refusals(path: Path) -> Iterator[None]:
-    """Say of what goes wrong as a file is read what :func:`gradprom.images.read_image` says of it."""
-    try:
-        yield
-    except UnreadableError as error:
-        raise UserError(f"{path}: {error}") from error
-    except MemoryError as error:
-        raise UserError(f"{path}: expected to fit into memory, found too little; free some") from error
-    except OSError as error:
-        raise UserError(
-            f"{path}: the file cannot be read ({error.strerror or error}); check the name and its permissions"
-        ) from error
-    except Exception as error:  # decoders raise whatever broken files make them raise
-        raise UserError(
-            f"{path}: expected a whole TIFF file, found one that is cut short or corrupt; copy it again"
-        ) from error
