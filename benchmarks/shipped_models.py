@@ -159,7 +159,7 @@ def pack(run: Path, folder: Path, root: str | None, cache: Path | None, limit: i
 
 
 def measure_others(model: str, root: str, levels: Sequence[str]) -> None:
-    """Measure a model of dermoscopy on the images of ISIC 2018 that are not under CC0: it can have seen none of them."""
+    """Measure a model of dermoscopy on ISIC images that are not under CC0: it can have seen none of them."""
     with (Path(root) / "metadata.csv").open(encoding="utf-8", newline="") as file:
         cc0 = {row["isic_id"] for row in csv.DictReader(file) if row["licence"] == "CC0"}
     data = load_dataset("isic2018", root, max_side=512)
