@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import subprocess
 import sys
@@ -142,6 +143,34 @@ def test_a_run_from_training_to_the_page(options: Options, tmp_path: Path, capsy
     assert page.exists()
     assert cli.main(["report", str(run), "-o", str(page)]) == 2
     assert cli.main(["report", str(run), "-o", str(page), "--overwrite"]) == 0
+
+
+def test_the_list_of_what_failed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    noisy, listed = tmp_path / "noisy, and more", tmp_path / "failed.csv"
+    noisy.mkdir()
+    words = ["enhance", "brain-mr", str(noisy), "--failed", str(listed)]
+    for number in range(5):
+        (noisy / f"{number}.png").touch()
+    assert cli.main([*words, "-o", str(tmp_path / "none")]) == 2
+    Image.fromarray(np.full((9, 7), 99, np.uint8)).save(noisy / "a.png")
+    assert cli.main([*words, "-o", str(tmp_path / "some")]) == 1
+    assert "and 2 more: " in capsys.readouterr().err
+    with listed.open(newline="") as file:
+        header, *rows = csv.reader(file)
+    assert header == ["file", "reason"]
+    assert [Path(path) for path, _ in rows] == [noisy / f"{number}.png" for number in range(5)]
+    assert {reason[:20] for _, reason in rows} == {"expected a PNG, JPEG"}
+
+    for number in range(5):
+        (noisy / f"{number}.png").unlink()
+    assert cli.main([*words, "-o", str(tmp_path / "all")]) == 0
+    assert listed.read_text() == "file,reason\n"
+
+    listed.write_text("my only copy")
+    assert cli.main([*words, "-o", str(tmp_path / "other")]) == 2
+    assert "expected an earlier list of what failed" in capsys.readouterr().err
+    assert listed.read_text() == "my only copy"
+    assert not (tmp_path / "other").exists()
 
 
 def test_demo_says_where_its_page_is(

@@ -125,6 +125,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     enhance.add_argument("--overwrite", action="store_true", help="replace outputs that exist")
     enhance.add_argument("--skip-existing", action="store_true", help="leave outputs that exist, do the others")
+    enhance.add_argument(
+        "--failed", type=Path, metavar="FILE", help="write there as CSV every image that failed, and why"
+    )
     enhance.add_argument("--device", default="cpu", help="cpu, cuda, mps (default: cpu)")
     enhance.set_defaults(run=_enhance)
 
@@ -223,25 +226,34 @@ def _evaluate(options: argparse.Namespace) -> int:
 
 def _enhance(options: argparse.Namespace) -> int:
     _tune()
-    from gradprom.inference._report import count, passed_over
+    from gradprom.inference._report import check_list, count, passed_over, write_list
     from gradprom.inference.files import enhance_files
     from gradprom.inference.load import load
     from gradprom.inference.reader import load_reader
 
-    done = enhance_files(
-        load(options.model, device=options.device),
-        options.inputs,
-        options.output,
-        reader=load_reader(options.model, device=options.device) if options.recognize else None,
-        channels=options.channels,
-        tile=options.tile,
-        overlap=options.overlap,
-        max_pixels=options.max_pixels,
-        window=None if options.window is None else tuple(options.window),
-        deidentify=options.deidentify,
-        overwrite=options.overwrite,
-        skip_existing=options.skip_existing,
-    )
+    if options.failed is not None:
+        check_list(options.failed)
+    try:
+        done = enhance_files(
+            load(options.model, device=options.device),
+            options.inputs,
+            options.output,
+            reader=load_reader(options.model, device=options.device) if options.recognize else None,
+            channels=options.channels,
+            tile=options.tile,
+            overlap=options.overlap,
+            max_pixels=options.max_pixels,
+            window=None if options.window is None else tuple(options.window),
+            deidentify=options.deidentify,
+            overwrite=options.overwrite,
+            skip_existing=options.skip_existing,
+        )
+    except UserError as error:
+        if options.failed is not None and error.failures:
+            write_list(options.failed, error.failures)
+        raise
+    if options.failed is not None:
+        write_list(options.failed, ())
     others = count(done.passed_over, "other file")
     print(f"{len(done.written)} enhanced, {done.existing} existed already, {others} passed over")
     if done.read:

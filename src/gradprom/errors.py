@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
+
 
 class UserError(Exception):
     """A mistake in what was given to gradprom: the message is one sentence for a person.
 
     The command line prints it without a traceback and exits with code 2.
+
+    Args:
+        message: the sentence.
+        failures: where several files were to be worked on, each that failed, with its own reason.
 
     Example:
         >>> raise UserError("image.png: expected an image, found a directory")
@@ -16,6 +23,10 @@ class UserError(Exception):
     """
 
     exit_code = 2
+
+    def __init__(self, message: str, failures: Sequence[tuple[Path, str]] = ()) -> None:
+        super().__init__(message)
+        self.failures = tuple(failures)
 
 
 class PartialFailureError(UserError):

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from scipy.ndimage import binary_erosion
 
-from gradprom.datasets.augment import Augment, crop_view, recoloured, whole_view
+from gradprom.datasets.augment import Augment, crop_view, whole_view, with_foreign_object
 from gradprom.errors import UserError
 
 NO_FLIP, MIDDLE = 0.9, 0.5
@@ -180,7 +181,7 @@ def test_inputs_are_left_as_they_are() -> None:
 
 @pytest.mark.parametrize(
     "options",
-    [{"rotate": -1}, {"rotate_probability": 2}, {"scale": (0.0, 1.0)}, {"scale": (1.0, 0.5)}, {"recolour": 1.5}],
+    [{"rotate": -1}, {"rotate_probability": 2}, {"scale": (0.0, 1.0)}, {"scale": (1.0, 0.5)}, {"foreign": 1.5}],
 )
 def test_bad_options(options: dict[str, Any]) -> None:
     with pytest.raises(UserError, match=f"{next(iter(options))} is"):
@@ -202,41 +203,39 @@ def test_crops_cover_every_pixel_about_as_often() -> None:
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-def test_other_colours_keep_the_structure_of_one_corner(channels: int) -> None:
-    # of so little contrast that nothing is clipped where the mean moves to the middle
-    image = 0.5 + (torch.rand(channels, 30, 20, generator=torch.Generator().manual_seed(0)) - 0.5) / 100
+def test_a_foreign_object_is_a_disc_of_another_material(channels: int) -> None:
+    image = torch.rand(channels, 30, 40, generator=torch.Generator().manual_seed(0)) / 50  # dark and nearly flat
     before = image.clone()
-    areas, kept_whole = [], 0
-    for seed in range(300):
-        other = recoloured(image, np.random.default_rng(seed))
+    shares, means, grains = [], [], []
+    for seed in range(400):
+        other = with_foreign_object(image, np.random.default_rng(seed))
         assert torch.equal(image, before)
         assert 0 <= other.min() <= other.max() <= 1
-        rows, columns = ((other != image).any(0).any(axis).nonzero().flatten() for axis in (1, 0))
-        if len(rows) == 0:
+        inside = (other != image).any(0).numpy()
+        shares.append(inside.mean())
+        if not 20 < inside.sum() < 1100:
             continue
-        box = (slice(None), slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1))
-        assert rows[0] == 0 or rows[-1] == 29
-        assert columns[0] == 0 or columns[-1] == 19
-        areas.append(len(rows) * len(columns) / 600)
-        inside = other[box]
-        for channel in inside:
-            if channel.min() > 0 and channel.max() < 1 and channel.numel() > 9:
-                deviation = channel - channel.mean()
-                sources = [source - source.mean() for source in image[box]]
-                assert any(torch.allclose(deviation.abs(), source.abs(), atol=1e-6) for source in sources)
-                kept_whole += 1
-    assert kept_whole > 100
-    assert np.mean(areas) == pytest.approx(0.25, abs=0.05)  # of two evenly drawn sides
+        # between two pixels of a disc lies nothing that is not of it
+        for line in (*inside, *inside.T):
+            assert np.count_nonzero(np.diff(line.astype(int))) <= 2
+        core = binary_erosion(inside, iterations=2, border_value=1)  # the rim is half of each
+        means += other[:, core].mean(1).tolist()
+        if 0.3 < means[-1] < 0.7:
+            grains.append(float(other[-1, core].std()))
+    assert 0.1 < np.mean(shares) < 0.5
+    assert np.quantile(means, 0.1) < 0.25 < 0.75 < np.quantile(means, 0.9)
+    assert min(grains) < 0.03
+    assert 0.07 < max(grains) < 0.2
 
 
 @pytest.mark.parametrize("view", [crop_view, whole_view])
-def test_so_many_views_get_other_colours(view: Any) -> None:
+def test_so_many_views_get_a_foreign_object(view: Any) -> None:
     image, mask = noise(40, 40), np.zeros((40, 40), np.uint8)
     plain = {"flip": False, "rotate_probability": 0, "scale": (1.0, 1.0)}
     changed = 0
     for seed in range(200):
         before, _ = view(image, None, 40, np.random.default_rng(seed), Augment(**plain))
-        after, classes = view(image, mask, 40, np.random.default_rng(seed), Augment(**plain, recolour=0.3))
+        after, classes = view(image, mask, 40, np.random.default_rng(seed), Augment(**plain, foreign=0.3))
         changed += not torch.equal(before, after)
         assert not classes.any()
     assert 40 < changed < 80

@@ -352,6 +352,7 @@ def test_many_that_fail_alike_are_one_line(tmp_path: Path) -> None:
     assert first.startswith("8 of 9 images could not be enhanced; the other one is in")
     assert alike.startswith(f"{source / '0.png'}, {source / '1.png'}, {source / '2.png'} and 4 more: expected a PNG, ")
     assert other.startswith(f"{source / 'text.png'}: expected a PNG, ")
+    assert [path.name for path, _ in caught.value.failures] == [*(f"{number}.png" for number in range(7)), "text.png"]
 
 
 def test_names_that_differ_in_their_case_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,7 +1,7 @@
 """What the network sees of an image: the whole of it or a crop, augmented together with its mask.
 
 The paper's augmentation (section 4.1): horizontal and vertical flip, rotation within 10 degrees, centre crop at a
-scale of 50 to 100 %. Beyond it: other colours, for enhancers that shall also keep what their images seldom show.
+scale of 50 to 100 %. Beyond it: foreign objects, for enhancers that shall also keep what their images seldom show.
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ from torch import Tensor
 from gradprom.errors import UserError
 
 _SUPPORT = 2  # pixels that bicubic interpolation looks past its point
+_SMOOTHEST, _ROUGHEST = 1.5, 0.1  # of a foreign object's grain: smoothing in pixels, standard deviation
+_RADII = (0.1, 1.0)  # of foreign objects, in sides of the view
 
 
 @dataclass(frozen=True)
@@ -31,23 +33,23 @@ class Augment:
         rotate_probability: how often an image is rotated at all. Rotation resamples, which blurs the target an
             enhancer learns from, so some images are left as they are.
         scale: range of the side of the centre crop, as a share of the image's side.
-        recolour: how often a part of the view gets other colours (`recoloured`). An enhancer of images of one tint
-            takes what else lies in the picture, a sticker, a cloth or ink, for noise.
+        foreign: how often a foreign object is put into the view (`with_foreign_object`). An enhancer that saw tissue
+            alone takes the grain of what else lies in the picture, a sticker or a cloth, for noise.
     """
 
     flip: bool = True
     rotate: float = 10.0
     rotate_probability: float = 0.5
     scale: tuple[float, float] = (0.5, 1.0)
-    recolour: float = 0.0
+    foreign: float = 0.0
 
     def __post_init__(self) -> None:
         if not 0 <= self.rotate <= 180:
             raise UserError(f"rotate is {self.rotate}: expected degrees from 0 to 180")
         if not 0 <= self.rotate_probability <= 1:
             raise UserError(f"rotate_probability is {self.rotate_probability}: expected a number from 0 to 1")
-        if not 0 <= self.recolour <= 1:
-            raise UserError(f"recolour is {self.recolour}: expected a number from 0 to 1")
+        if not 0 <= self.foreign <= 1:
+            raise UserError(f"foreign is {self.foreign}: expected a number from 0 to 1")
         if not 0 < self.scale[0] <= self.scale[1] <= 1:
             raise UserError(f"scale is {self.scale}: expected two numbers over 0, at most 1, the smaller first")
 
@@ -88,7 +90,7 @@ def whole_view(
     height, width = _centre(image.shape, _between(*augment.scale, draw[0]), 1)
     box = ((image.shape[0] - height) // 2, (image.shape[1] - width) // 2, height, width)
     pixels, classes = _view(image, mask, box, size, _angle(augment, draw), _flips(augment, draw))
-    return _in_colours(pixels, rng, augment), classes
+    return _with_objects(pixels, rng, augment), classes
 
 
 def crop_view(
@@ -118,14 +120,16 @@ def crop_view(
     )
     box = (top, left, size, size)
     pixels, classes = _view(image, mask, box, size, _angle(augment, draw), _flips(augment, draw))
-    return _in_colours(pixels, rng, augment), classes
+    return _with_objects(pixels, rng, augment), classes
 
 
-def recoloured(pixels: Tensor, rng: np.random.Generator) -> Tensor:
-    """A copy in which a box of any size at one of the corners has other colours.
+def with_foreign_object(pixels: Tensor, rng: np.random.Generator) -> Tensor:
+    """A copy with a disc of another material in it: other colours, and a grain that nothing beside it has.
 
-    There the channels are interchanged, each is turned into its negative half of the time, and the mean of each is
-    moved to anywhere in [0, 1]. Contrast stays what it was, but for what leaves the range of values and is clipped.
+    In the disc the channels are interchanged, each is turned into its negative half of the time, and the mean of each
+    is moved to anywhere in [0, 1]. Its contrast stays what it was, but for what leaves the range of values and is
+    clipped. The grain is noise of a standard deviation up to 0.1, smoothed by up to 1.5 pixels. Centre and radius are
+    drawn so that the disc may be a small spot, or so large that one side of it is nearly straight.
 
     Args:
         pixels: (channels, height, width) in [0, 1].
@@ -133,27 +137,37 @@ def recoloured(pixels: Tensor, rng: np.random.Generator) -> Tensor:
 
     Example:
         >>> grey = torch.full((3, 8, 8), 0.5)
-        >>> other = recoloured(grey, np.random.default_rng(0))
+        >>> other = with_foreign_object(grey, np.random.default_rng(1))
         >>> other.shape, bool((other != grey).any()), float(grey.mean())
         (torch.Size([3, 8, 8]), True, 0.5)
     """
-    channels, *sides = pixels.shape
+    from scipy.ndimage import gaussian_filter
+
+    channels, height, width = pixels.shape
     order = torch.from_numpy(rng.permutation(channels))
     sign = torch.from_numpy(rng.choice((-1.0, 1.0), channels).astype(np.float32))[:, None, None]
     mean = torch.from_numpy(rng.random(channels).astype(np.float32))[:, None, None]
-    # as long as the view, and begun anywhere from outside of it to its end
-    begins = [int(side * (2 * rng.random() - 1)) for side in sides]
-    box = (..., *(slice(max(begin, 0), begin + side) for begin, side in zip(begins, sides, strict=True)))
-    result = pixels.clone()
-    part = pixels[box][order]
-    result[box] = (mean + sign * (part - part.mean((1, 2), keepdim=True))).clamp_(0, 1)
-    return result
+    # the grain of all channels together, and each one's own
+    grain = rng.standard_normal((1 + channels, height, width), np.float32)
+    grain = gaussian_filter(grain, (0, *2 * [_between(0, _SMOOTHEST, rng.random())]), mode="wrap")
+    grain = _between(0, _ROUGHEST, rng.random()) * (grain[:1] + grain[1:]) / (grain[:1] + grain[1:]).std()
+
+    radius = min(height, width) * _between(*_RADII, rng.random())
+    # so that the rim crosses the view, or all of it is seen
+    down, right = (_between(-0.5 * radius, side + 0.5 * radius, rng.random()) for side in (height, width))
+    rows, columns = torch.arange(height)[:, None], torch.arange(width)
+    share = (radius + 0.5 - ((rows - down) ** 2 + (columns - right) ** 2).sqrt()).clamp(0, 1)
+
+    part = pixels[order]
+    average = (part * share).sum((1, 2), keepdim=True) / share.sum().clamp_min(1)
+    other = (mean + sign * (part - average) + torch.from_numpy(grain)).clamp(0, 1)
+    return torch.lerp(pixels, other, share)
 
 
-def _in_colours(pixels: Tensor, rng: np.random.Generator, augment: Augment) -> Tensor:
-    if augment.recolour == 0 or rng.random() >= augment.recolour:  # without it nothing is drawn, as ever
+def _with_objects(pixels: Tensor, rng: np.random.Generator, augment: Augment) -> Tensor:
+    if augment.foreign == 0 or rng.random() >= augment.foreign:  # without it nothing is drawn, as ever
         return pixels
-    return recoloured(pixels, rng)
+    return with_foreign_object(pixels, rng)
 
 
 def _between(low: float, high: float, share: float) -> float:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import csv
+import io
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from gradprom._files import write_text
+from gradprom.errors import UserError
 from gradprom.inference._plan import Plan
 
 _FEW = 3
+_HEADER = "file,reason\n"
 
 
 @dataclass
@@ -44,7 +49,7 @@ def summarize(log: Log, plan: Plan, output: Path) -> str:
         1 of 2 images could not be enhanced; the other one is in out:
         b.png: is empty
     """
-    wrong = [*log.failed, *log.without_masks, *plan.unreadable]
+    wrong = failures(log, plan)
     beside = passed_over(log.no_images, plan.links)
     if plan.existing or plan.passed_over:
         beside.append(f"{plan.existing} existed already, {count(plan.passed_over, 'other file')} passed over")
@@ -57,6 +62,36 @@ def summarize(log: Log, plan: Plan, output: Path) -> str:
     rest = others.get(log.done, f"the other {log.done} are in {output}")
     total = len(log.failed) + log.done
     return "\n".join([f"{len(log.failed)} of {total} images could not be enhanced; {rest}:", *lines])
+
+
+def failures(log: Log, plan: Plan) -> list[tuple[Path, str]]:
+    """All that went wrong, file by file."""
+    return [*log.failed, *log.without_masks, *plan.unreadable]
+
+
+def check_list(path: Path) -> None:
+    """Refuse to write a list of failures over something else.
+
+    Raises:
+        UserError: ``path`` is there, and no such list.
+    """
+    try:
+        with path.open(encoding="utf-8", errors="replace") as file:
+            is_list = file.readline(len(_HEADER)) == _HEADER
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise UserError(f"{path}: the list cannot be written ({error.strerror}); choose another file") from error
+    if not is_list:
+        raise UserError(f"{path}: expected an earlier list of what failed, found another file; choose another name")
+
+
+def write_list(path: Path, failures: Iterable[tuple[Path, str]]) -> None:
+    """Write a row for each failure, or none, in place of an earlier list."""
+    text = io.StringIO(_HEADER, newline="")
+    text.seek(0, io.SEEK_END)
+    csv.writer(text, lineterminator="\n").writerows(failures)
+    write_text(path, text.getvalue())
 
 
 def passed_over(no_images: Iterable[tuple[Path, str]], links: Iterable[Path]) -> list[str]:

@@ -20,7 +20,7 @@ from gradprom.images import MAX_PIXELS, dicom
 from gradprom.images.frames import NoImageError
 from gradprom.inference._file import FileWork, WithoutMaskError
 from gradprom.inference._plan import Plan, plan_files
-from gradprom.inference._report import Log, passed_over, summarize
+from gradprom.inference._report import Log, failures, passed_over, summarize
 from gradprom.inference.model import Channels, Model
 from gradprom.inference.reader import Reader
 from gradprom.inference.recognition import Recognition
@@ -105,7 +105,7 @@ def enhance_files(
         UserError: something is wrong that can be seen before any work (an input is missing, an output exists, two would
             get one name, ``recognition.csv`` is another table, highdicom is not installed); nothing was written then.
         PartialFailureError: some images could not be enhanced, have no masks, or lie in folders that cannot be read;
-            the message lists which (the first three where the same is wrong with many), and why.
+            the message says which (three at most where the same is wrong with many), and why; ``failures`` holds all.
 
     Example:
         >>> import tempfile, torch, numpy as np
@@ -134,8 +134,8 @@ def enhance_files(
     log = _do_all(work, plan)
     if not log.done and is_new:
         _remove_empty(output)
-    if log.failed or log.without_masks or plan.unreadable:
-        raise (PartialFailureError if log.done or plan.existing else UserError)(summarize(log, plan, output))
+    if wrong := failures(log, plan):
+        raise (PartialFailureError if log.done or plan.existing else UserError)(summarize(log, plan, output), wrong)
     if plan.jobs and not log.done:
         listed = "; ".join(passed_over(log.no_images, plan.links))
         raise UserError(f"expected images, found none ({listed}); check the inputs")

@@ -93,7 +93,7 @@ class RunData:
             view=self._config.view_of(stage),
             seed=stage_seed(training.seed, stage),
             augment=Augment(
-                rotate_probability=training.rotate, scale=(training.centre_crop, 1.0), recolour=training.recolour
+                rotate_probability=training.rotate, scale=(training.centre_crop, 1.0), foreign=training.foreign
             )
             if training.augment
             else None,
