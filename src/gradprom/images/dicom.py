@@ -85,7 +85,9 @@ def open_dicom(
             try:
                 enlarge(target, scale, decoded.values.nbytes)
             except (ValueError, TypeError, AttributeError) as error:  # of elements that hold something else
-                raise UnreadableError(f"expected sizes and places in pixels, found others ({error})") from error
+                raise UnreadableError(
+                    f"expected sizes and places in pixels, found others ({error}); correct or remove them"
+                ) from error
         return target
 
     def write(target: Path, frames: Iterable[Pixels]) -> None:
