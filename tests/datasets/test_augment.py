@@ -181,7 +181,10 @@ def test_inputs_are_left_as_they_are() -> None:
 
 @pytest.mark.parametrize(
     "options",
-    [{"rotate": -1}, {"rotate_probability": 2}, {"scale": (0.0, 1.0)}, {"scale": (1.0, 0.5)}, {"foreign": 1.5}],
+    [
+        *({"rotate": -1}, {"rotate_probability": 2}, {"scale": (0.0, 1.0)}, {"scale": (1.0, 0.5)}),
+        *({"dim": -1}, {"foreign": 1.5}),
+    ],
 )
 def test_bad_options(options: dict[str, Any]) -> None:
     with pytest.raises(UserError, match=f"{next(iter(options))} is"):
@@ -208,19 +211,23 @@ def test_a_foreign_object_is_a_disc_of_another_material(channels: int) -> None:
     before = image.clone()
     shares, means, grains = [], [], []
     for seed in range(400):
-        other = with_foreign_object(image, np.random.default_rng(seed))
+        other, is_foreign = with_foreign_object(image, np.random.default_rng(seed))
         assert torch.equal(image, before)
         assert 0 <= other.min() <= other.max() <= 1
         inside = (other != image).any(0).numpy()
+        assert not (is_foreign.numpy() & ~inside).any()
+        assert is_foreign.numpy()[binary_erosion(inside, iterations=2)].all()
         shares.append(inside.mean())
         if not 20 < inside.sum() < 1100:
             continue
         # between two pixels of a disc lies nothing that is not of it
         for line in (*inside, *inside.T):
             assert np.count_nonzero(np.diff(line.astype(int))) <= 2
-        core = binary_erosion(inside, iterations=2, border_value=1)  # the rim is half of each
+        core = binary_erosion(inside, iterations=2)  # the rim is half of each
+        if not core.any():
+            continue
         means += other[:, core].mean(1).tolist()
-        if 0.3 < means[-1] < 0.7:
+        if 0.3 < means[-1] < 0.7 and core.sum() > 50:
             grains.append(float(other[-1, core].std()))
     assert 0.1 < np.mean(shares) < 0.5
     assert np.quantile(means, 0.1) < 0.25 < 0.75 < np.quantile(means, 0.9)
@@ -230,12 +237,30 @@ def test_a_foreign_object_is_a_disc_of_another_material(channels: int) -> None:
 
 @pytest.mark.parametrize("view", [crop_view, whole_view])
 def test_so_many_views_get_a_foreign_object(view: Any) -> None:
-    image, mask = noise(40, 40), np.zeros((40, 40), np.uint8)
+    image, mask = noise(40, 40), np.ones((40, 40), np.uint8)
     plain = {"flip": False, "rotate_probability": 0, "scale": (1.0, 1.0)}
     changed = 0
     for seed in range(200):
         before, _ = view(image, None, 40, np.random.default_rng(seed), Augment(**plain))
         after, classes = view(image, mask, 40, np.random.default_rng(seed), Augment(**plain, foreign=0.3))
         changed += not torch.equal(before, after)
-        assert not classes.any()
+        inside = (before != after).any(0).numpy()
+        assert set(classes[binary_erosion(inside, iterations=2)].tolist()) <= {0}  # no lesion there
+        assert classes[~inside].all()
     assert 40 < changed < 80
+
+
+@pytest.mark.parametrize("view", [crop_view, whole_view])
+def test_so_many_views_are_darkened(view: Any) -> None:
+    image, mask = noise(40, 40, 1), np.ones((40, 40), np.uint8)
+    plain = {"flip": False, "rotate_probability": 0, "scale": (1.0, 1.0)}
+    factors = []
+    for seed in range(200):
+        before, _ = view(image, None, 40, np.random.default_rng(seed), Augment(**plain))
+        after, classes = view(image, mask, 40, np.random.default_rng(seed), Augment(**plain, dim=0.5))
+        factors.append(float(after.sum() / before.sum()))
+        torch.testing.assert_close(after, before * factors[-1])
+        assert classes.all()
+    assert 70 < factors.count(1.0) < 130
+    assert 0.1 < min(factors) < 0.15
+    assert 0.95 < max(factor for factor in factors if factor < 1) < 1

@@ -1,7 +1,7 @@
 """What the network sees of an image: the whole of it or a crop, augmented together with its mask.
 
 The paper's augmentation (section 4.1): horizontal and vertical flip, rotation within 10 degrees, centre crop at a
-scale of 50 to 100 %. Beyond it: foreign objects, for enhancers that shall also keep what their images seldom show.
+scale of 50 to 100 %. Beyond it: darker images and foreign objects, for enhancers that shall keep such.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from gradprom.errors import UserError
 _SUPPORT = 2  # pixels that bicubic interpolation looks past its point
 _SMOOTHEST, _ROUGHEST = 1.5, 0.1  # of a foreign object's grain: smoothing in pixels, standard deviation
 _RADII = (0.1, 1.0)  # of foreign objects, in sides of the view
+_DARKEST = 0.1
 
 
 @dataclass(frozen=True)
@@ -33,14 +34,18 @@ class Augment:
         rotate_probability: how often an image is rotated at all. Rotation resamples, which blurs the target an
             enhancer learns from, so some images are left as they are.
         scale: range of the side of the centre crop, as a share of the image's side.
-        foreign: how often a foreign object is put into the view (`with_foreign_object`). An enhancer that saw tissue
-            alone takes the grain of what else lies in the picture, a sticker or a cloth, for noise.
+        dim: how often a view is darkened, its values multiplied by a number from 0.1 to 1. An enhancer that saw images
+            of one brightness alone takes what is darker for background.
+        foreign: how often a foreign object is put into the view (`with_foreign_object`), whose pixels are of class 0
+            then. An enhancer that saw tissue alone takes the grain of what else lies in the picture, a sticker or a
+            cloth, for noise.
     """
 
     flip: bool = True
     rotate: float = 10.0
     rotate_probability: float = 0.5
     scale: tuple[float, float] = (0.5, 1.0)
+    dim: float = 0.0
     foreign: float = 0.0
 
     def __post_init__(self) -> None:
@@ -48,8 +53,9 @@ class Augment:
             raise UserError(f"rotate is {self.rotate}: expected degrees from 0 to 180")
         if not 0 <= self.rotate_probability <= 1:
             raise UserError(f"rotate_probability is {self.rotate_probability}: expected a number from 0 to 1")
-        if not 0 <= self.foreign <= 1:
-            raise UserError(f"foreign is {self.foreign}: expected a number from 0 to 1")
+        for name, share in (("dim", self.dim), ("foreign", self.foreign)):
+            if not 0 <= share <= 1:
+                raise UserError(f"{name} is {share}: expected a number from 0 to 1")
         if not 0 < self.scale[0] <= self.scale[1] <= 1:
             raise UserError(f"scale is {self.scale}: expected two numbers over 0, at most 1, the smaller first")
 
@@ -90,7 +96,7 @@ def whole_view(
     height, width = _centre(image.shape, _between(*augment.scale, draw[0]), 1)
     box = ((image.shape[0] - height) // 2, (image.shape[1] - width) // 2, height, width)
     pixels, classes = _view(image, mask, box, size, _angle(augment, draw), _flips(augment, draw))
-    return _with_objects(pixels, rng, augment), classes
+    return _changed(pixels, classes, rng, augment)
 
 
 def crop_view(
@@ -120,26 +126,29 @@ def crop_view(
     )
     box = (top, left, size, size)
     pixels, classes = _view(image, mask, box, size, _angle(augment, draw), _flips(augment, draw))
-    return _with_objects(pixels, rng, augment), classes
+    return _changed(pixels, classes, rng, augment)
 
 
-def with_foreign_object(pixels: Tensor, rng: np.random.Generator) -> Tensor:
+def with_foreign_object(pixels: Tensor, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
     """A copy with a disc of another material in it: other colours, and a grain that nothing beside it has.
 
     In the disc the channels are interchanged, each is turned into its negative half of the time, and the mean of each
     is moved to anywhere in [0, 1]. Its contrast stays what it was, but for what leaves the range of values and is
     clipped. The grain is noise of a standard deviation up to 0.1, smoothed by up to 1.5 pixels. Centre and radius are
-    drawn so that the disc may be a small spot, or so large that one side of it is nearly straight.
+    drawn so that the disc may be a small spot, or reach far beyond the view, so that its rim is nearly straight.
 
     Args:
         pixels: (channels, height, width) in [0, 1].
         rng: where the random numbers come from.
 
+    Returns:
+        The copy, and which of its pixels are of the object, (height, width).
+
     Example:
         >>> grey = torch.full((3, 8, 8), 0.5)
-        >>> other = with_foreign_object(grey, np.random.default_rng(1))
-        >>> other.shape, bool((other != grey).any()), float(grey.mean())
-        (torch.Size([3, 8, 8]), True, 0.5)
+        >>> other, is_foreign = with_foreign_object(grey, np.random.default_rng(1))
+        >>> other.shape, bool((other != grey).any()), float(grey.mean()), is_foreign.shape
+        (torch.Size([3, 8, 8]), True, 0.5, torch.Size([8, 8]))
     """
     from scipy.ndimage import gaussian_filter
 
@@ -153,7 +162,7 @@ def with_foreign_object(pixels: Tensor, rng: np.random.Generator) -> Tensor:
     grain = _between(0, _ROUGHEST, rng.random()) * (grain[:1] + grain[1:]) / (grain[:1] + grain[1:]).std()
 
     radius = min(height, width) * _between(*_RADII, rng.random())
-    # so that the rim crosses the view, or all of it is seen
+    # so that nearly always a part of the view is of it, and a part not
     down, right = (_between(-0.5 * radius, side + 0.5 * radius, rng.random()) for side in (height, width))
     rows, columns = torch.arange(height)[:, None], torch.arange(width)
     share = (radius + 0.5 - ((rows - down) ** 2 + (columns - right) ** 2).sqrt()).clamp(0, 1)
@@ -161,13 +170,19 @@ def with_foreign_object(pixels: Tensor, rng: np.random.Generator) -> Tensor:
     part = pixels[order]
     average = (part * share).sum((1, 2), keepdim=True) / share.sum().clamp_min(1)
     other = (mean + sign * (part - average) + torch.from_numpy(grain)).clamp(0, 1)
-    return torch.lerp(pixels, other, share)
+    return torch.lerp(pixels, other, share), share >= 0.5
 
 
-def _with_objects(pixels: Tensor, rng: np.random.Generator, augment: Augment) -> Tensor:
-    if augment.foreign == 0 or rng.random() >= augment.foreign:  # without it nothing is drawn, as ever
-        return pixels
-    return with_foreign_object(pixels, rng)
+def _changed(
+    pixels: Tensor, classes: Tensor | None, rng: np.random.Generator, augment: Augment
+) -> tuple[Tensor, Tensor | None]:
+    """A view as `Augment.dim` and `Augment.foreign` ask for it; without them no random number is drawn."""
+    if augment.dim > 0 and rng.random() < augment.dim:
+        pixels = pixels * _between(_DARKEST, 1, rng.random())
+    if augment.foreign > 0 and rng.random() < augment.foreign:
+        pixels, is_foreign = with_foreign_object(pixels, rng)
+        classes = None if classes is None else classes.masked_fill(is_foreign, 0)
+    return pixels, classes
 
 
 def _between(low: float, high: float, share: float) -> float:

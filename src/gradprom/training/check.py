@@ -59,6 +59,7 @@ def check(config: Config) -> None:
     shares = {
         "training.rotate": training.rotate,
         "training.centre_crop": training.centre_crop,
+        "training.dim": training.dim,
         "training.foreign": training.foreign,
         "dataset.test_fraction": config.dataset.test_fraction,
     }

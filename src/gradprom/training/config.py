@@ -138,8 +138,10 @@ class TrainingConfig:
         rotate: probability of a rotation; it resamples the image, which takes a little of its sharpness.
         centre_crop: least side of the centre crop, as a share of the image's (0.5 in the paper); with 1 the image's
             borders are learnt too.
-        foreign: probability that a foreign object, a disc of other colours and grain, is put into an image, so that the
-            enhancer learns to keep what it seldom sees, as stickers and cloths beside skin.
+        dim: probability that an image is darkened, by a factor from 0.1 to 1, so that the enhancer does not take what
+            is darker than its images for background.
+        foreign: probability that a foreign object, a disc of other colours and grain, is put into an image (class 0 of
+            its mask), so that the enhancer learns to keep what it seldom sees, as stickers and cloths beside skin.
         enhancement_loss: mse (the paper's) or l1.
         consistency_loss: of the unsupervised setting: kl, or mse of logits.
         target: of the unsupervised setting: what the clean image is read by: reference, a frozen copy of the recognizer
@@ -170,6 +172,7 @@ class TrainingConfig:
     augment: bool = True
     rotate: float = 0.5
     centre_crop: float = 0.5
+    dim: float = 0.0
     foreign: float = 0.0
     enhancement_loss: Literal["mse", "l1"] = "mse"
     consistency_loss: Literal["kl", "mse"] = "kl"
@@ -299,6 +302,7 @@ def stage_key(config: Config, stage: Literal["warmup", "pretrain"], task: str | 
         "augment",
         "rotate",
         "centre_crop",
+        "dim",
         "foreign",
         "clip_norm",
         "precision",

@@ -93,7 +93,10 @@ class RunData:
             view=self._config.view_of(stage),
             seed=stage_seed(training.seed, stage),
             augment=Augment(
-                rotate_probability=training.rotate, scale=(training.centre_crop, 1.0), foreign=training.foreign
+                rotate_probability=training.rotate,
+                scale=(training.centre_crop, 1.0),
+                dim=training.dim,
+                foreign=training.foreign,
             )
             if training.augment
             else None,
