@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -167,10 +168,48 @@ def test_the_list_of_what_failed(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert listed.read_text() == "file,reason\n"
 
     listed.write_text("my only copy")
-    assert cli.main([*words, "-o", str(tmp_path / "other")]) == 2
-    assert "expected an earlier list of what failed" in capsys.readouterr().err
+    os.mkfifo(tmp_path / "pipe.csv")
+    (tmp_path / "folder.csv").mkdir()
+    for path, sentence in (
+        (listed, "expected an earlier list of what failed, found another file"),
+        (tmp_path / "pipe.csv", "found a folder, a pipe or a device"),
+        (tmp_path / "folder.csv", "found a folder, a pipe or a device"),
+        (tmp_path / "other" / "a.png", "expected a name for the list that ends in .csv"),
+        (tmp_path / "other" / "recognition.csv", "and is not recognition.csv"),
+    ):
+        assert cli.main([*words[:3], "--failed", str(path), "-o", str(tmp_path / "other")]) == 2
+        assert sentence in capsys.readouterr().err
     assert listed.read_text() == "my only copy"
     assert not (tmp_path / "other").exists()
+
+
+def test_a_list_that_cannot_be_written_hides_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Image.fromarray(np.full((9, 7), 99, np.uint8)).save(tmp_path / "a.png")
+    (tmp_path / "b.png").touch()
+    images = [str(tmp_path / name) for name in ("a.png", "b.png")]
+    words = ["enhance", "brain-mr", *images, "--failed", "/proc/list.csv", "-o", str(tmp_path / "out")]
+    assert cli.main(words) == 1
+    first, second, third = capsys.readouterr().err.splitlines()[-3:]
+    assert "1 of 2 images could not be enhanced" in first
+    assert "b.png: expected" in second
+    assert third.startswith("/proc/list.csv: ")
+    assert cli.main([word for word in words if "b.png" not in word] + ["--overwrite"]) == 2
+    captured = capsys.readouterr()
+    assert captured.out.startswith("1 enhanced")
+    assert "/proc/list.csv: " in captured.err
+
+
+def test_names_that_are_no_text(tmp_path: Path) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    name = os.fsdecode(b"caf\xe9.png")
+    try:
+        (folder / name).write_text("no image")
+    except OSError:
+        pytest.skip("needs a file system that takes any bytes as a name")
+    listed = tmp_path / "failed.csv"
+    assert cli.main(["enhance", "brain-mr", str(folder), "--failed", str(listed), "-o", str(tmp_path / "out")]) == 2
+    assert listed.read_bytes().startswith(b"file,reason\n" + os.fsencode(folder / name) + b",")
 
 
 def test_demo_says_where_its_page_is(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import re
 import sys
@@ -34,6 +35,8 @@ gradprom is research software, not a medical device."""
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code: 0, 1 (some of the work failed), 2 (a mistake in what was given)."""
     words = list(sys.argv[1:] if arguments is None else arguments)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # names of files need not be text
     try:
         if words[:1] == ["train"] and not {"-h", "--help"} & set(words):
             return _train(words[1:])
@@ -250,16 +253,19 @@ def _enhance(options: argparse.Namespace) -> int:
         )
     except UserError as error:
         if options.failed is not None and error.failures:
-            write_list(options.failed, error.failures)
+            try:
+                write_list(options.failed, error.failures)
+            except UserError as other:
+                raise type(error)(f"{error}\n{other}") from other
         raise
-    if options.failed is not None:
-        write_list(options.failed, ())
     others = count(done.passed_over, "other file")
     print(f"{len(done.written)} enhanced, {done.existing} existed already, {others} passed over")
     if done.read:
         print(f"{len(done.read)} that existed already: read now")
     for line in passed_over(done.no_images, done.links):
         print(line)
+    if options.failed is not None:
+        write_list(options.failed, ())
     return 0
 
 

@@ -238,6 +238,14 @@ def test_other_files_of_that_name(tmp_path: Path) -> None:
         assert str(caught.value) == f"{path}: expected a DICOM file, found {found}"
 
 
+def test_an_object_without_a_uid_is_refused(make_dicom: MakeDicom) -> None:
+    source = pydicom.dcmread(make_dicom(np.zeros((4, 4), np.int16)))
+    del source.SOPInstanceUID
+    source.save_as(source.filename)
+    with pytest.raises(UserError, match=r"expected an object with a SOPInstanceUID, .*; give it one"):
+        open_dicom(source.filename, Derivation("test"))
+
+
 def test_a_pipe_is_refused_before_it_is_read(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.dcm")
     assert not is_dicom(tmp_path / "pipe.dcm")

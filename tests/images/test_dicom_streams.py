@@ -9,7 +9,8 @@ import imagecodecs
 import numpy as np
 import pytest
 from pydicom.encaps import encapsulate, encapsulate_extended
-from pydicom.uid import JPEG2000, UID, JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLossless, JPEGLSLossless
+from pydicom.pixels.encoders import RLELosslessEncoder
+from pydicom.uid import JPEG2000, UID, JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLossless, JPEGLSLossless, RLELossless
 
 from gradprom.errors import UserError
 from gradprom.images import Derivation, open_dicom
@@ -23,6 +24,14 @@ ENCODERS: dict[str, tuple[UID, Callable[[np.ndarray], bytes]]] = {
     "jpeg 2000": (JPEG2000, lambda values: imagecodecs.jpeg2k_encode(values, codecformat="j2k")),
     "jp2": (JPEG2000, lambda values: imagecodecs.jpeg2k_encode(values, codecformat="jp2")),
 }
+
+
+def run_lengths(values: np.ndarray) -> bytes:
+    about = {"samples_per_pixel": 1, "bits_allocated": 8, "bits_stored": 8, "pixel_representation": 0}
+    rows, columns = values.shape
+    return RLELosslessEncoder.encode(
+        values, rows=rows, columns=columns, number_of_frames=1, photometric_interpretation="MONOCHROME2", **about
+    )
 
 
 def decoy(stream: bytes) -> bytes:
@@ -43,6 +52,34 @@ def test_a_larger_frame_is_refused(make_dicom: Callable[..., Path], kind: str) -
         UserError, match=r"a\.dcm: expected compressed frames of 16×24 pixels with 1 .*, found one of 300×200 with 1; "
     ):
         open_dicom(path, Derivation("test"))
+
+
+@pytest.mark.parametrize("said", [None, 1, 2])
+@pytest.mark.parametrize("kind", ["native", "rle", *ENCODERS])
+def test_more_frames_than_the_object_says(make_dicom: Callable[..., Path], kind: str, said: int | None) -> None:
+    frames = [SMALL + number for number in range(3)]
+    if kind == "native":
+        path = make_dicom(np.stack(frames), NumberOfFrames=said)
+    else:
+        syntax, encode = ENCODERS.get(kind, (RLELossless, run_lengths))
+        path = make_dicom(
+            np.stack(frames),
+            syntax=syntax,
+            PixelData=encapsulate([encode(frame) for frame in frames]),
+            NumberOfFrames=said,
+        )
+    with pytest.raises(UserError, match=r"a\.dcm: expected pixels of .* of 16×24, as the object says, found more; "):
+        open_dicom(path, Derivation("test"))
+
+
+def test_fewer_rows_than_there_are(make_dicom: Callable[..., Path]) -> None:
+    path = make_dicom(SMALL, Rows=12)
+    with pytest.raises(
+        UserError, match=r"a\.dcm: expected pixels of 1 frame of 16×12, as the object says, found more; "
+    ):
+        open_dicom(path, Derivation("test"))
+    padded = make_dicom(SMALL, PixelData=SMALL.tobytes() + bytes(100))  # as some devices write it
+    np.testing.assert_array_equal(open_dicom(padded, Derivation("test")).read(0)[..., 0], SMALL)
 
 
 @pytest.mark.parametrize(

@@ -174,7 +174,7 @@ def test_private_elements_are_kept(make_dicom: MakeDicom) -> None:
 def test_what_cannot_be_written_again_is_one_sentence(make_dicom: MakeDicom) -> None:
     path = make_dicom(CT)
     source = dcmread(path)
-    del source.SOPInstanceUID
+    del source.SOPClassUID
     dcmwrite(path, source)
     with pytest.raises(UserError, match=r"out\.dcm: expected attributes that can be written again") as caught:
         derive(path, Derivation("unet"))

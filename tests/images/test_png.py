@@ -184,6 +184,37 @@ def test_flipped_bytes_are_noticed_or_do_no_harm(tmp_path: Path) -> None:
             np.testing.assert_array_equal(read_image(path).pixels, samples)
 
 
+@pytest.mark.parametrize(("width", "height"), [(30, 19), (30, 1), (15, 20), (5, 5)])
+def test_a_header_that_tells_of_a_part_is_refused(tmp_path: Path, width: int, height: int) -> None:
+    path = tmp_path / "a.png"
+    data = make_png(np.arange(600, dtype=np.uint8).reshape(20, 30, 1))
+    told = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
+    path.write_bytes(data[:8] + chunk(b"IHDR", told) + data[33:])
+    with pytest.raises(UserError, match=r"a\.png: expected as many pixels as its header says, found more; "):
+        read_image(path)
+
+
+def test_a_few_bytes_behind_the_last_row_do_no_harm(tmp_path: Path) -> None:
+    samples = np.arange(600, dtype=np.uint8).reshape(20, 30, 1)
+    rows = b"".join(b"\0" + row.tobytes() for row in samples) + bytes(9)
+    head = make_png(samples)[:33]
+    path = tmp_path / "a.png"
+    path.write_bytes(head + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b""))
+    np.testing.assert_array_equal(read_image(path).pixels, samples)
+
+
+@pytest.mark.parametrize(
+    ("depth", "colour_type", "interlace"), [(3, 0, 0), (4, 2, 0), (16, 3, 0), (8, 5, 0), (8, 0, 2)]
+)
+def test_a_header_of_no_kind_is_refused(tmp_path: Path, depth: int, colour_type: int, interlace: int) -> None:
+    path = tmp_path / "a.png"
+    data = make_png(np.zeros((20, 30, 1), np.uint8))
+    told = struct.pack(">IIBBBBB", 30, 20, depth, colour_type, 0, 0, interlace)
+    path.write_bytes(data[:8] + chunk(b"IHDR", told) + data[33:])
+    with pytest.raises(UserError, match=r"a\.png: expected a whole PNG file, found one with a broken header"):
+        read_image(path)
+
+
 def test_from_another_format(tmp_path: Path) -> None:
     image = Image(np.full((2, 2, 1), 9, np.uint8), format="tiff", dpi=(254.0, 127.0), extras=object())
     write_image(tmp_path / "a.png", image)

@@ -217,3 +217,12 @@ def test_cuts_are_noticed(tmp_path: Path, options: dict[str, Any], capfd: pytest
         with pytest.raises(UserError, match=r"cut\.tif: expected a whole TIFF"):
             read_image(path)
     assert capfd.readouterr() == ("", "")
+
+
+def test_a_compression_that_nothing_here_undoes_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(path, np.zeros((8, 8), np.uint8), photometric="minisblack")
+    with tifffile.TiffFile(path, mode="r+") as tiff:
+        tiff.pages[0].tags[259].overwrite(34713)  # of Nikon
+    with pytest.raises(UserError, match=r"a\.tif: expected pixels that can be decompressed here, found .*; decompress"):
+        read_image(path)

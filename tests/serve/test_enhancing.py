@@ -227,6 +227,18 @@ def test_a_dicom_object_says_that_noise_was_added(tmp_path: Path) -> None:
     assert "smooth, after Gaussian noise of standard deviation 0.125 was added" in told[0.125]
 
 
+def test_a_dicom_object_lands_in_the_series_of_the_command_line(tmp_path: Path) -> None:
+    source = tmp_path / "a.dcm"
+    source.write_bytes((Path(pydicom.__file__).parent / "data" / "test_files" / "CT_small.dcm").read_bytes())
+    enhance(source, Settings(window=(-1000.0, 400.0)))
+    model = Model(Smoother(), channels=1, name="smooth")
+    enhance_files(model, [source], tmp_path / "there", channels="each", window=(-1000, 400))
+    here, there = (pydicom.dcmread(tmp_path / folder / "a.dcm") for folder in ("out", "there"))
+    assert here.SeriesInstanceUID == there.SeriesInstanceUID
+    assert here.DerivationDescription == there.DerivationDescription
+    assert here.PixelData == there.PixelData
+
+
 @pytest.mark.parametrize("name", ["a.png", "a.tif"])
 def test_too_many_pixels(tmp_path: Path, name: str) -> None:
     source = put(tmp_path / name, noise(40, 50))

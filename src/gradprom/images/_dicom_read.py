@@ -112,6 +112,8 @@ def check_image(path: Path, source: Dataset) -> None:
         if name.endswith("Image Storage"):
             raise UnreadableError(f"expected pixels, found none ({name}); copy it again, or leave it out")
         raise NoImageError(path, name)
+    if not source.get("SOPInstanceUID"):
+        raise UnreadableError("expected an object with a SOPInstanceUID, by which others refer to it; give it one")
 
 
 def _plain_syntax(source: Dataset) -> UID:

@@ -1,4 +1,4 @@
-"""The sizes that compressed frames state in their own headers, looked at before a decoder makes room for them."""
+"""What pixel data say of themselves, their length and the headers of compressed frames, before a decoder is at them."""
 
 from __future__ import annotations
 
@@ -20,23 +20,29 @@ _WITHOUT_LENGTH = {0x01, *range(0xD0, 0xD9)}
 
 
 def check_streams(source: Dataset, shape: tuple[int, int, int]) -> None:
-    """Refuse an object of which a compressed frame is of another size than the object says, whose limits are known.
+    """Refuse an object that holds more frames than it says, or a compressed one of another size than it says.
+
+    Decoders would give all frames there are, one behind the other, and make as much room as a frame's header asks for.
 
     Args:
-        source: as read; of other compressions than JPEG, JPEG-LS and JPEG 2000 nothing is looked at.
+        source: as read; only frames of JPEG, JPEG-LS and JPEG 2000 are looked into.
         shape: frames, rows and columns.
 
     Raises:
-        UnreadableError: the sizes differ, or a frame states none.
+        UnreadableError: there are more frames, or the sizes differ, or a frame states none.
     """
     from pydicom import uid
 
-    syntaxes = (*uid.JPEGTransferSyntaxes, *uid.JPEGLSTransferSyntaxes, *uid.JPEG2000TransferSyntaxes)
-    if source.file_meta.TransferSyntaxUID not in syntaxes:
+    syntax = source.file_meta.TransferSyntaxUID
+    if not syntax.is_encapsulated:
+        _check_length(source, shape)
         return
+    syntaxes = (*uid.JPEGTransferSyntaxes, *uid.JPEGLSTransferSyntaxes, *uid.JPEG2000TransferSyntaxes)
     expected = (shape[2], shape[1], int(source.SamplesPerPixel))
-    for stream in _streams(source, shape[0]):
-        found = stream_size(stream)
+    for number, stream in enumerate(_streams(source, shape[0]), 1):
+        if number > shape[0]:
+            raise _too_many(shape)
+        found = stream_size(stream) if syntax in syntaxes else expected
         if found != expected:
             what = "none that tells its size" if found is None else "one of {}×{} with {}".format(*found)
             raise UnreadableError(
@@ -60,6 +66,22 @@ def stream_size(stream: bytes) -> tuple[int, int, int] | None:
         return None
     right, bottom, left, top = (int.from_bytes(stream[at : at + 4], "big") for at in (8, 12, 16, 20))
     return right - left, bottom - top, int.from_bytes(stream[40:42], "big")
+
+
+def _check_length(source: Dataset, shape: tuple[int, int, int]) -> None:
+    """Of what is not compressed: less than a frame may follow the last one, as padding."""
+    samples = 2 if source.PhotometricInterpretation == "YBR_FULL_422" else int(source.SamplesPerPixel)
+    frame = shape[1] * shape[2] * samples * int(source.BitsAllocated) // 8
+    if frame > 0 and len(source.get("PixelData") or b"") >= (shape[0] + 1) * frame:
+        raise _too_many(shape)
+
+
+def _too_many(shape: tuple[int, int, int]) -> UnreadableError:
+    frames, rows, columns = shape
+    return UnreadableError(
+        f"expected pixels of {frames} frame{'' if frames == 1 else 's'} of {columns}×{rows}, as the object says, found "
+        "more; correct its number of frames, rows or columns"
+    )
 
 
 def _streams(source: Dataset, frames: int) -> Iterator[bytes]:

@@ -17,6 +17,12 @@ _KEPT = frozenset((b"gAMA", b"cHRM", b"sRGB", b"cICP", b"mDCV", b"cLLI", b"tEXt"
 _NEEDED = frozenset((b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND"))
 _MAX_PROFILE = 64 * 2**20  # a compressed profile can unpack to anything
 _INCH = 0.0254  # metres
+_PIECE = 2**20  # bytes that are unpacked at once
+# by the type of colour: samples a pixel, and the bits that a sample may have
+_SAMPLES = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
+_DEPTHS = {0: (1, 2, 4, 8, 16), 2: (8, 16), 3: (1, 2, 4, 8), 4: (8, 16), 6: (8, 16)}
+# of each pass over an interlaced image: first column and row, and the steps to the next
+_ADAM7 = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
 
 
 @dataclass(frozen=True)
@@ -41,13 +47,18 @@ def decode(file: BinaryIO, check_size: Callable[[int, int], None]) -> Image:
     needed, chunks = _read_chunks(file.read())
     if not chunks or chunks[0][0] != b"IHDR" or len(chunks[0][1]) != 13:
         raise UnreadableError("expected a whole PNG file, found one with a broken header; copy it again")
-    width, height, _, colour_type = struct.unpack(">IIBB", chunks[0][1][:10])
+    width, height, depth, colour_type, _, _, interlace = struct.unpack(">IIBBBBB", chunks[0][1])
+    if depth not in _DEPTHS.get(colour_type, ()) or interlace > 1:
+        raise UnreadableError("expected a whole PNG file, found one with a broken header; copy it again")
     check_size(width, height)
+    bits = depth * _SAMPLES[colour_type]
+    # some encoders leave a few bytes behind the last row
+    _check_length(needed, _row_bytes(width, height, bits, interlace == 1) + _row_bytes(width, 1, bits, False))
     by_name = dict(reversed(chunks))  # the first of each name
     if b"acTL" in by_name:
         raise UnreadableError("expected one image, found an animated PNG; save its frames as single files")
 
-    decoded = np.asarray(imagecodecs.png_decode(needed)).reshape(height, width, -1)
+    decoded = np.asarray(imagecodecs.png_decode(b"".join(needed))).reshape(height, width, -1)
     samples = decoded.shape[2]
     alpha = np.ascontiguousarray(decoded[..., -1]) if samples in (2, 4) else None
     pixels = decoded if alpha is None else np.ascontiguousarray(decoded[..., :-1])
@@ -94,13 +105,44 @@ def encode(image: Image, file: BinaryIO) -> None:
     file.write(data[header_end:])
 
 
-def _read_chunks(data: bytes) -> tuple[bytes, list[tuple[bytes, bytes]]]:
-    """Give the file without what is not needed for its pixels, and name and content of each chunk but those of pixels.
+def _row_bytes(width: int, height: int, bits: int, is_interlaced: bool) -> int:
+    """How many bytes the rows have, each after a byte that tells its filter.
+
+    Example:
+        >>> _row_bytes(10, 2, 1, False), _row_bytes(1, 1, 24, True)
+        (6, 4)
+    """
+    count = 0
+    for left, top, across, down in _ADAM7 if is_interlaced else ((0, 0, 1, 1),):
+        columns, rows = -(-(width - left) // across), -(-(height - top) // down)
+        if columns > 0 and rows > 0:
+            count += rows * (1 + (columns * bits + 7) // 8)
+    return count
+
+
+def _check_length(needed: list[memoryview], too_many: int) -> None:
+    """Refuse pixel data of which the header tells but a part: the decoder would take a piece of them for the image."""
+    unpacker, count = zlib.decompressobj(), 0
+    try:
+        for chunk in needed:
+            if bytes(chunk[4:8]) == b"IDAT":
+                rest: bytes | memoryview = chunk[8:-4]
+                while rest and count < too_many:
+                    count += len(unpacker.decompress(rest, _PIECE))
+                    rest = unpacker.unconsumed_tail
+    except zlib.error:
+        return  # about which the decoder says more
+    if count >= too_many:
+        raise UnreadableError("expected as many pixels as its header says, found more; copy it again")
+
+
+def _read_chunks(data: bytes) -> tuple[list[memoryview], list[tuple[bytes, bytes]]]:
+    """Give the parts of the file that its pixels need, and name and content of each chunk but those of pixels.
 
     The decoder never sees the rest: it would print warnings about profiles, and unpack texts of any size.
     """
     view = memoryview(data)
-    needed: list[bytes | memoryview] = [SIGNATURE]
+    needed = [view[: len(SIGNATURE)]]
     chunks = []
     position = len(SIGNATURE)
     while position + 12 <= len(data):
@@ -115,7 +157,7 @@ def _read_chunks(data: bytes) -> tuple[bytes, list[tuple[bytes, bytes]]]:
             if zlib.crc32(name + content) == int.from_bytes(data[end - 4 : end], "big"):
                 chunks.append((name, content))
         if name == b"IEND":
-            return b"".join(needed), chunks
+            return needed, chunks
         position = end
     raise UnreadableError("expected a whole PNG file, found one that is cut short; copy it again")
 

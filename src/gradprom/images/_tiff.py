@@ -171,6 +171,8 @@ def _check_pages(tiff: Any) -> None:
 
 
 def _check_kind(page: Any) -> None:
+    import tifffile
+
     colours = _COLOURS.get(int(page.photometric))
     # JPEG's own decoder turns YCbCr into RGB; nothing does for the rest
     if colours is None or (int(page.photometric) == _YCBCR and int(page.compression) != 7):
@@ -181,6 +183,11 @@ def _check_kind(page: Any) -> None:
         kind = {1: "whole", 2: "signed", 3: "floating point"}.get(page.sampleformat, "other")
         raise UnreadableError(
             f"expected whole numbers of 1, 8 or 16 bits, found {kind} numbers of {bits} bits; convert it to 16 bits"
+        )
+    if page.compression not in tifffile.TIFF.DECOMPRESSORS:
+        name = getattr(page.compression, "name", page.compression)
+        raise UnreadableError(
+            f"expected pixels that can be decompressed here, found {name}; decompress it with another program"
         )
     if page.samplesperpixel - colours not in (0, 1) or (int(page.photometric) == PALETTE and page.samplesperpixel != 1):
         raise UnreadableError(

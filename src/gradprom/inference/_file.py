@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 
 from gradprom.errors import UserError
 from gradprom.images import SUFFIXES, dicom, nifti, read_image, tiff_pages, write_image
@@ -27,6 +29,27 @@ if TYPE_CHECKING:
 
 OnTile = Callable[[int, int], None]
 _PAIR = {".hdr": ".img", ".img": ".hdr"}
+
+
+def derivation_of(
+    model: Model, window: tuple[float, float] | None, *, deidentify: bool = False, added: str = ""
+) -> dicom.Derivation:
+    """What DICOM objects share that a model enhances with a window, in this call and in others.
+
+    Args:
+        model: the enhancer. Models of one name are told apart: a run that is trained anew has other weights.
+        window: see `FileWork`.
+        deidentify: see `dicom.Derivation`.
+        added: what was done to the pixels before, for people.
+    """
+    digest = hashlib.blake2b(digest_size=16)
+    for name, value in model.enhancer.state_dict().items():
+        if isinstance(value, torch.Tensor):
+            # as bytes, since numpy has no name for some types
+            digest.update(name.encode())
+            digest.update(value.contiguous().reshape(-1).view(torch.uint8).cpu().numpy().data)
+    settings = f"{digest.hexdigest()} {window and tuple(map(float, window))}"
+    return dicom.Derivation(f"{model.name}{added}", settings=settings, deidentify=deidentify)
 
 
 class WithoutMaskError(UserError):

@@ -10,7 +10,9 @@ from pathlib import Path
 
 from gradprom._files import write_text
 from gradprom.errors import UserError
+from gradprom.images.frames import writing
 from gradprom.inference._plan import Plan
+from gradprom.inference.recognition import TABLE
 
 _FEW = 3
 _HEADER = "file,reason\n"
@@ -73,25 +75,35 @@ def check_list(path: Path) -> None:
     """Refuse to write a list of failures over something else.
 
     Raises:
-        UserError: ``path`` is there, and no such list.
+        UserError: ``path`` is not the name of such a list, or is there and is none.
     """
+    if path.suffix.lower() != ".csv" or path.name == TABLE:
+        raise UserError(f"{path}: expected a name for the list that ends in .csv and is not {TABLE}; choose another")
+    found = None
     try:
-        with path.open(encoding="utf-8", errors="replace") as file:
-            is_list = file.readline(len(_HEADER)) == _HEADER
-    except FileNotFoundError:
-        return
+        if path.exists() and not path.is_file():
+            found = "a folder, a pipe or a device"
+        elif path.exists():
+            with path.open(encoding="utf-8", errors="replace") as file:
+                found = None if file.read(len(_HEADER)) in ("", _HEADER) else "another file"
     except OSError as error:
         raise UserError(f"{path}: the list cannot be written ({error.strerror}); choose another file") from error
-    if not is_list:
-        raise UserError(f"{path}: expected an earlier list of what failed, found another file; choose another name")
+    if found is not None:
+        raise UserError(f"{path}: expected an earlier list of what failed, found {found}; choose another name")
 
 
 def write_list(path: Path, failures: Iterable[tuple[Path, str]]) -> None:
-    """Write a row for each failure, or none, in place of an earlier list."""
+    """Write a row for each failure, or none, in place of an earlier list.
+
+    Raises:
+        UserError: it cannot be written.
+    """
     text = io.StringIO(_HEADER, newline="")
     text.seek(0, io.SEEK_END)
     csv.writer(text, lineterminator="\n").writerows(failures)
-    write_text(path, text.getvalue())
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_text(path, text.getvalue())
 
 
 def passed_over(no_images: Iterable[tuple[Path, str]], links: Iterable[Path]) -> list[str]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import hashlib
 import math
 import os
 from collections.abc import Callable, Iterable, Sequence
@@ -18,7 +17,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from gradprom.errors import PartialFailureError, UserError
 from gradprom.images import MAX_PIXELS, dicom
 from gradprom.images.frames import NoImageError
-from gradprom.inference._file import FileWork, WithoutMaskError
+from gradprom.inference._file import FileWork, WithoutMaskError, derivation_of
 from gradprom.inference._plan import Plan, plan_files
 from gradprom.inference._report import Log, failures, passed_over, summarize
 from gradprom.inference.model import Channels, Model
@@ -122,8 +121,7 @@ def enhance_files(
         raise UserError(
             f"window {window[0]:g} {window[1]:g}: expected two finite, rising numbers; give the lower one first"
         )
-    settings = f"{_weights_digest(model)} {window and tuple(map(float, window))}"
-    derivation = dicom.Derivation(model.name, settings=settings, deidentify=deidentify)
+    derivation = derivation_of(model, window, deidentify=deidentify)
     recognition = None if reader is None else Recognition(reader, output, overwrite=overwrite)
     plan = plan_files(inputs, output, recognition=recognition, overwrite=overwrite, skip_existing=skip_existing)
     if any(path.suffix.lower() in dicom.SUFFIXES for job in plan.jobs for path in job.masks):
@@ -191,17 +189,6 @@ def _do_all(work: FileWork, plan: Plan) -> Log:
 
 def _track(progress: Progress) -> Callable[[Sequence[Path], str], Iterable[Path]]:
     return lambda paths, what: progress.track(paths, description=what)
-
-
-def _weights_digest(model: Model) -> str:
-    """Tell models of one name apart: a run that is trained anew has other weights."""
-    digest = hashlib.blake2b(digest_size=16)
-    for name, value in model.enhancer.state_dict().items():
-        if isinstance(value, torch.Tensor):
-            # as bytes, since numpy has no name for some types
-            digest.update(name.encode())
-            digest.update(value.contiguous().reshape(-1).view(torch.uint8).cpu().numpy().data)
-    return digest.hexdigest()
 
 
 def _make_folder(output: Path) -> None:

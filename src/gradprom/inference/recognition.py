@@ -82,7 +82,7 @@ class Recognition:
     def _read(self, table: Path, overwrite: bool) -> dict[str, list[list[str]]]:
         found = "another kind of file"
         try:
-            with table.open(newline="", encoding="utf-8") as file:
+            with table.open(newline="", encoding="utf-8", errors="surrogateescape") as file:
                 header, *rows = csv.reader(file, strict=True)
             if header == self._columns and all(len(row) == len(header) for row in rows):
                 names = dict.fromkeys(row[0] for row in rows)

@@ -15,8 +15,7 @@ import torch
 from gradprom import measures
 from gradprom._resize import resized
 from gradprom.errors import UserError
-from gradprom.images import Derivation
-from gradprom.inference._file import FileWork
+from gradprom.inference._file import FileWork, derivation_of
 from gradprom.inference._plan import Job as FileJob
 from gradprom.inference.model import Model
 from gradprom.inference.strips import is_for_strips
@@ -160,7 +159,10 @@ def enhance_upload(
     """
     target = output / source.name
     watched = WatchedModel(model, sigma=settings.sigma, frame=settings.frame, whole=settings.whole)
-    file = FileWork(watched, "each", _TILE, None, max_pixels, settings.window, _derivation(model, settings), None)
+    # noise that was put in is no part of the source
+    added = f", after Gaussian noise of standard deviation {settings.sigma:g} was added" if settings.sigma else ""
+    derivation = derivation_of(model, settings.window, added=added)
+    file = FileWork(watched, "each", _TILE, None, max_pixels, settings.window, derivation, None)
     is_whole = True
     try:
         if is_for_strips(source, target, max_pixels):
@@ -183,12 +185,6 @@ def enhance_upload(
     except BaseException:
         shutil.rmtree(pictures, ignore_errors=True)
         raise
-
-
-def _derivation(model: Model, settings: Settings) -> Derivation:
-    """What DICOM objects say of how they came about: noise that was put in is no part of their source."""
-    added = f", after Gaussian noise of standard deviation {settings.sigma:g} was added" if settings.sigma else ""
-    return Derivation(f"{model.name}{added}")
 
 
 def _view(

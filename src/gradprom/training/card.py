@@ -228,6 +228,9 @@ def _training(config: Config, record: RunRecord) -> dict[str, str]:
                 f"{'crops' if view == 'crop' else 'whole images'} of {size} × {size} pixels"
             )
     facts["batch"] = f"{training.batch_size} images" + (", augmented" if training.augment else "")
+    shares = {"darkened": training.dim, "with a foreign object": training.foreign}
+    if training.augment and any(shares.values()):
+        facts["batch"] += f" ({', '.join(f'{share:.0%} {what}' for what, share in shares.items() if share)})"
     facts["seed"] = str(record.seed)
     threads = f"{record.threads} thread{'' if record.threads == 1 else 's'}"
     facts["computed"] = f"{training.precision} on {record.device}, {threads}, {record.seconds:.0f} s"
