@@ -49,7 +49,8 @@ class Intensities:
         extent = float(self.white) - float(self.black)
         if extent == 0:
             return np.zeros(values.shape, np.float32)
-        unit: NDArray[np.float64] = (values.astype(np.float64) - self.black) / extent
+        with np.errstate(over="ignore"):  # of an extent next to nothing, and clipped below
+            unit: NDArray[np.float64] = (values.astype(np.float64) - self.black) / extent
         return unit.clip(0, 1).astype(np.float32)
 
     def changed(
