@@ -12,12 +12,14 @@ from types import ModuleType
 
 import numpy as np
 import pytest
+import torch
 import yaml
 
 import gradprom
 from gradprom import cli
 from gradprom._models_command import add_models_command
 from gradprom.datasets import load_dataset
+from gradprom.datasets.augment import with_foreign_object
 from gradprom.datasets.splits import write_split
 from gradprom.errors import UserError
 from gradprom.experiments.evaluate import evaluate_run
@@ -270,3 +272,34 @@ def test_the_configurations_of_the_shipped_models() -> None:
     assert lines[0] == "id,part"
     assert lines[-1] == "*,none"
     assert len(lines) == 456 + 2
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_an_even_grey_of_any_brightness_stays(name: str) -> None:
+    model = load(name)
+    with torch.inference_mode():
+        for level in np.linspace(0, 1, 21):
+            image = torch.full((1, model.channels, 96, 96), float(level))
+            assert float((model.enhancer(image).clamp(0, 1) - image).abs().mean()) < 0.01, level
+
+
+def test_dark_slices_stay() -> None:
+    """A bright vessel makes all the rest of a scan darker than the template is."""
+    enhancer = load("brain-mr").enhancer
+    for factor in (0.7, 0.4, 0.2, 0.1):
+        for sample in load_dataset("brain_mr").test[::7]:
+            image = factor * torch.from_numpy(sample.read_image().astype(np.float32) / 255).permute(2, 0, 1)[None]
+            with torch.inference_mode():
+                error = enhancer(image).clamp(0, 1) - image
+            assert float(-10 * error.square().mean().log10()) > 40, (factor, sample.id)
+
+
+def test_stickers_stay() -> None:
+    enhancer = load("dermoscopy").enhancer
+    skin = torch.tensor([0.75, 0.55, 0.45])[:, None, None] * torch.linspace(0.8, 1.1, 128)
+    skin = skin.expand(-1, 128, -1).contiguous()
+    for seed in range(12):
+        image, is_foreign = with_foreign_object(skin, np.random.default_rng(seed))
+        with torch.inference_mode():
+            error = (enhancer(image[None]).clamp(0, 1) - image)[0, :, is_foreign]
+        assert float(-10 * error.square().mean().log10()) > 34, seed  # within the sticker
