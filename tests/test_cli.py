@@ -176,6 +176,7 @@ def test_the_list_of_what_failed(tmp_path: Path, capsys: pytest.CaptureFixture[s
         (tmp_path / "folder.csv", "found a folder, a pipe or a device"),
         (tmp_path / "other" / "a.png", "expected a name for the list that ends in .csv"),
         (tmp_path / "other" / "recognition.csv", "and is not recognition.csv"),
+        (noisy / "a.png" / "list.csv", "a.png takes no files"),
     ):
         assert cli.main([*words[:3], "--failed", str(path), "-o", str(tmp_path / "other")]) == 2
         assert sentence in capsys.readouterr().err
@@ -209,7 +210,7 @@ def test_names_that_are_no_text(tmp_path: Path) -> None:
         pytest.skip("needs a file system that takes any bytes as a name")
     listed = tmp_path / "failed.csv"
     assert cli.main(["enhance", "brain-mr", str(folder), "--failed", str(listed), "-o", str(tmp_path / "out")]) == 2
-    assert listed.read_bytes().startswith(b"file,reason\n" + os.fsencode(folder / name) + b",")
+    assert listed.read_bytes().startswith(b'file,reason\n"' + os.fsencode(folder / name) + b'","')
 
 
 def test_demo_says_where_its_page_is(

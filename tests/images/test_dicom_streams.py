@@ -78,6 +78,7 @@ def test_fewer_rows_than_there_are(make_dicom: Callable[..., Path]) -> None:
         UserError, match=r"a\.dcm: expected pixels of 1 frame of 16×12, as the object says, found more; "
     ):
         open_dicom(path, Derivation("test"))
+    np.testing.assert_array_equal(open_dicom(make_dicom(SMALL[:1, :1]), Derivation("test")).read(0)[..., 0], 0)
     padded = make_dicom(SMALL, PixelData=SMALL.tobytes() + bytes(100))  # as some devices write it
     np.testing.assert_array_equal(open_dicom(padded, Derivation("test")).read(0)[..., 0], SMALL)
 

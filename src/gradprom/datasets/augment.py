@@ -159,7 +159,8 @@ def with_foreign_object(pixels: Tensor, rng: np.random.Generator) -> tuple[Tenso
     # the grain of all channels together, and each one's own
     grain = rng.standard_normal((1 + channels, height, width), np.float32)
     grain = gaussian_filter(grain, (0, *2 * [_between(0, _SMOOTHEST, rng.random())]), mode="wrap")
-    grain = _between(0, _ROUGHEST, rng.random()) * (grain[:1] + grain[1:]) / (grain[:1] + grain[1:]).std()
+    grain = grain[:1] + grain[1:]
+    grain *= _between(0, _ROUGHEST, rng.random()) / max(float(grain.std()), 1e-6)
 
     radius = min(height, width) * _between(*_RADII, rng.random())
     # so that nearly always a part of the view is of it, and a part not

@@ -185,9 +185,12 @@ def _frames(source: Dataset) -> int:
     if count in (None, ""):
         return 1
     try:
-        return int(count)
+        number = int(count)
     except (TypeError, ValueError) as error:
         raise UnreadableError(f"expected a whole number of frames, found {count!r}; copy it again") from error
+    if number < 1:
+        raise UnreadableError(f"expected at least one frame, found {number} named; correct the number of frames")
+    return number
 
 
 def _jpeg_of_12_bits(source: Dataset, shape: tuple[int, ...]) -> NDArray[Any]:

@@ -69,10 +69,10 @@ def stream_size(stream: bytes) -> tuple[int, int, int] | None:
 
 
 def _check_length(source: Dataset, shape: tuple[int, int, int]) -> None:
-    """Of what is not compressed: less than a frame may follow the last one, as padding."""
+    """Of what is not compressed: less than a frame may follow the last one, as padding, and always a byte."""
     samples = 2 if source.PhotometricInterpretation == "YBR_FULL_422" else int(source.SamplesPerPixel)
     frame = shape[1] * shape[2] * samples * int(source.BitsAllocated) // 8
-    if frame > 0 and len(source.get("PixelData") or b"") >= (shape[0] + 1) * frame:
+    if len(source.get("PixelData") or b"") - shape[0] * frame >= max(frame, 2):
         raise _too_many(shape)
 
 

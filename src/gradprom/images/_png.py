@@ -17,7 +17,8 @@ _KEPT = frozenset((b"gAMA", b"cHRM", b"sRGB", b"cICP", b"mDCV", b"cLLI", b"tEXt"
 _NEEDED = frozenset((b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND"))
 _MAX_PROFILE = 64 * 2**20  # a compressed profile can unpack to anything
 _INCH = 0.0254  # metres
-_PIECE = 2**20  # bytes that are unpacked at once
+_PIECE, _MOST = 2**14, 2**20  # bytes that are unpacked at once, and that they may become
+_STRAY = 16  # bytes that some encoders leave behind the last row
 # by the type of colour: samples a pixel, and the bits that a sample may have
 _SAMPLES = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
 _DEPTHS = {0: (1, 2, 4, 8, 16), 2: (8, 16), 3: (1, 2, 4, 8), 4: (8, 16), 6: (8, 16)}
@@ -48,12 +49,12 @@ def decode(file: BinaryIO, check_size: Callable[[int, int], None]) -> Image:
     if not chunks or chunks[0][0] != b"IHDR" or len(chunks[0][1]) != 13:
         raise UnreadableError("expected a whole PNG file, found one with a broken header; copy it again")
     width, height, depth, colour_type, _, _, interlace = struct.unpack(">IIBBBBB", chunks[0][1])
-    if depth not in _DEPTHS.get(colour_type, ()) or interlace > 1:
+    if 0 in (width, height) or depth not in _DEPTHS.get(colour_type, ()) or interlace > 1:
         raise UnreadableError("expected a whole PNG file, found one with a broken header; copy it again")
     check_size(width, height)
     bits = depth * _SAMPLES[colour_type]
-    # some encoders leave a few bytes behind the last row
-    _check_length(needed, _row_bytes(width, height, bits, interlace == 1) + _row_bytes(width, 1, bits, False))
+    stray = max(_STRAY, _row_bytes(width, 1, bits, False))
+    _check_length(needed, _row_bytes(width, height, bits, interlace == 1) + stray)
     by_name = dict(reversed(chunks))  # the first of each name
     if b"acTL" in by_name:
         raise UnreadableError("expected one image, found an animated PNG; save its frames as single files")
@@ -123,13 +124,18 @@ def _row_bytes(width: int, height: int, bits: int, is_interlaced: bool) -> int:
 def _check_length(needed: list[memoryview], too_many: int) -> None:
     """Refuse pixel data of which the header tells but a part: the decoder would take a piece of them for the image."""
     unpacker, count = zlib.decompressobj(), 0
+    # in small pieces: what is left of one is copied each time
+    data = (
+        piece[start : start + _PIECE]
+        for piece in (chunk[8:-4] for chunk in needed if bytes(chunk[4:8]) == b"IDAT")
+        for start in range(0, len(piece), _PIECE)
+    )
     try:
-        for chunk in needed:
-            if bytes(chunk[4:8]) == b"IDAT":
-                rest: bytes | memoryview = chunk[8:-4]
-                while rest and count < too_many:
-                    count += len(unpacker.decompress(rest, _PIECE))
-                    rest = unpacker.unconsumed_tail
+        for part in data:
+            rest: bytes | memoryview = part
+            while rest and not unpacker.eof and count < too_many:
+                count += len(unpacker.decompress(rest, _MOST))
+                rest = unpacker.unconsumed_tail
     except zlib.error:
         return  # about which the decoder says more
     if count >= too_many:

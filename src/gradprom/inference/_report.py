@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -81,6 +82,9 @@ def check_list(path: Path) -> None:
         raise UserError(f"{path}: expected a name for the list that ends in .csv and is not {TABLE}; choose another")
     found = None
     try:
+        place = next(folder for folder in path.absolute().parents if folder.exists())
+        if not (place.is_dir() and os.access(place, os.W_OK | os.X_OK)):
+            raise UserError(f"{path}: the list cannot be written ({place} takes no files); choose another folder")
         if path.exists() and not path.is_file():
             found = "a folder, a pipe or a device"
         elif path.exists():
@@ -100,7 +104,7 @@ def write_list(path: Path, failures: Iterable[tuple[Path, str]]) -> None:
     """
     text = io.StringIO(_HEADER, newline="")
     text.seek(0, io.SEEK_END)
-    csv.writer(text, lineterminator="\n").writerows(failures)
+    csv.writer(text, lineterminator="\n", quoting=csv.QUOTE_ALL).writerows(failures)
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         write_text(path, text.getvalue())
