@@ -40,7 +40,7 @@ def main(directory: Path, docs: Path = DOCS) -> None:
     keep_measured(directory, docs / "experiment")
 
     with (docs / "results.csv").open("w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, fieldnames=list(after[0]))
+        writer = csv.DictWriter(file, fieldnames=list(after[0]), lineterminator="\n")
         writer.writeheader()
         writer.writerows(row for row in after if row["table"] not in stays)
         writer.writerows(row for row in before if row["table"] in stays)
