@@ -65,18 +65,16 @@ def main(directory: Path, docs: Path = DOCS) -> None:
 
 
 def merged_claims(before: str, after: str) -> str:
-    """The claims with all comparisons of both; of one that is in both the later counts."""
+    """The claims with all comparisons of both: of one that is in both the later counts, and of our best the better."""
     found: dict[str, Claim] = {}
-    best: dict[str, str] = {}
+    best: dict[str, tuple[float, str]] = {}
     for text in (before, after):
         for name, what, part in re.findall(r"^- \*\*(\S+)\*\*: (.*): \*\*.*\n((?:  - .*\n?)*)", text, re.MULTILINE):
             findings = {one.what: one for one in found[name].findings} if name in found else {}
             for line in part.splitlines():
                 said, mean, low, high, n = re.fullmatch(FINDING, line).groups()
-                interval = Interval(
-                    float(mean), *(None if end is None else float(end) for end in (low, high)), n=int(n)
-                )
-                findings[said] = Finding(said, interval)
+                ends = [None if end is None else float(end) for end in (low, high)]
+                findings[said] = Finding(said, Interval(float(mean), *ends, n=int(n)))
             found[name] = Claim(name, what, tuple(findings.values()))
         for line in re.findall(r"^\| \d.*", text, re.MULTILINE):
             cell, ours = re.match(r"((?:\| \S+ ){3})\| ([\d.]+)", line).groups()
@@ -97,14 +95,14 @@ def keep_measured(directory: Path, kept: Path) -> None:
         if not is_trained(folder) or folder not in measured:
             continue
         for source in measured:
+            evaluation = json.loads((source / "evaluation.json").read_text(encoding="utf-8"))
+            if any(str(value).startswith("/") for value in evaluation.values()):
+                raise SystemExit(f"{source}: names a folder of this machine")
             target = kept / RUNS / source.relative_to(directory / RUNS)
             target.mkdir(parents=True, exist_ok=True)
             for name in MEASURED:
                 if (source / name).exists():
                     shutil.copy(source / name, target / name)
-            evaluation = json.loads((target / "evaluation.json").read_text(encoding="utf-8"))
-            if any(str(value).startswith("/") for value in evaluation.values()):
-                raise SystemExit(f"{target}: names a folder of this machine")
     shutil.copy(directory / RECORD, kept / RECORD)
 
 

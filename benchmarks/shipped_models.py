@@ -164,12 +164,13 @@ def measure_others(model: str, root: str, levels: Sequence[str]) -> None:
         cc0 = {row["isic_id"] for row in csv.DictReader(file) if row["licence"] == "CC0"}
     data = load_dataset("isic2018", root, max_side=512)
     samples = [sample for sample in (*data.train, *data.test) if sample.id not in cc0]
+    enhancer = load(model).enhancer
     for level in levels:
         result = evaluate(
             samples,
             channels=3,
             degrade=partial(degrade, build_degradation(level)),
-            enhancer=load(model).enhancer,
+            enhancer=enhancer,
             baselines=False,
         )
         own = sorted((row.psnr, row.id) for row in result.rows if row.method == "enhanced")

@@ -1,7 +1,6 @@
 """What the benchmark of cheaper gates asks and how it counts."""
 
-import importlib.util
-from pathlib import Path
+from collections.abc import Callable
 from types import ModuleType
 
 import pytest
@@ -11,12 +10,8 @@ from torch.nn.functional import mse_loss
 
 
 @pytest.fixture(scope="module")
-def gates() -> ModuleType:
-    path = Path(__file__).parents[1] / "benchmarks" / "_cheap_gates.py"
-    spec = importlib.util.spec_from_file_location("benchmarks_cheap_gates", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def gates(load_script: Callable[[str], ModuleType]) -> ModuleType:
+    return load_script("benchmarks/_cheap_gates.py")
 
 
 def cosine(x: torch.Tensor, y: torch.Tensor) -> float:

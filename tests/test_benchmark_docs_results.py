@@ -1,7 +1,6 @@
 """How the results of an experiment come into docs beside those that were there."""
 
-import importlib.util
-import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
@@ -23,14 +22,8 @@ FINDING = "  - {}: {:+.4f} dB [{:+.4f}, {:+.4f}], {} (9 patients or images)"
 
 
 @pytest.fixture(scope="module")
-def script() -> ModuleType:
-    path = Path(__file__).parents[1] / "benchmarks" / "docs_results.py"
-    spec = importlib.util.spec_from_file_location("benchmarks_docs_results", path)
-    module = importlib.util.module_from_spec(spec)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(sys.modules, spec.name, module)
-        spec.loader.exec_module(module)
-    return module
+def script(load_script: Callable[[str], ModuleType]) -> ModuleType:
+    return load_script("benchmarks/docs_results.py")
 
 
 def test_claims_of_two_experiments_are_one(script: ModuleType) -> None:

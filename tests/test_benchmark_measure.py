@@ -1,9 +1,9 @@
 """What the benchmarks' figures are made of."""
 
-import importlib.util
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
@@ -12,15 +12,8 @@ import torch
 
 
 @pytest.fixture(scope="module")
-def measure() -> ModuleType:
-    path = Path(__file__).parents[1] / "benchmarks" / "_measure.py"
-    spec = importlib.util.spec_from_file_location("benchmarks_measure", path)
-    module = importlib.util.module_from_spec(spec)
-    # dataclasses look their module up
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(sys.modules, spec.name, module)
-        spec.loader.exec_module(module)
-    return module
+def measure(load_script: Callable[[str], ModuleType]) -> ModuleType:
+    return load_script("benchmarks/_measure.py")
 
 
 def test_functions_take_turns_and_the_first_round_is_not_measured(measure: ModuleType) -> None:

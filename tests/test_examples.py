@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import importlib.util
+from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -12,13 +13,10 @@ from gradprom.training.config import parse
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
 
-def test_bare_loop_learns_to_remove_noise(capsys: pytest.CaptureFixture[str]) -> None:
-    spec = importlib.util.spec_from_file_location("bare_loop", EXAMPLES / "bare_loop.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    assert module.main() > 3
+def test_bare_loop_learns_to_remove_noise(
+    load_script: Callable[[str], ModuleType], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert load_script("examples/bare_loop.py").main() > 3
     assert "promoted in" in capsys.readouterr().out
 
 

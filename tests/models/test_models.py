@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import re
 import shutil
 from collections.abc import Callable
@@ -34,14 +33,8 @@ NAMES = ("brain-mr", "dermoscopy")
 
 
 @pytest.fixture(scope="module")
-def script() -> ModuleType:
-    path = Path(__file__).parents[2] / "benchmarks" / "shipped_models.py"
-    spec = importlib.util.spec_from_file_location("benchmarks_shipped_models", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def script(load_script: Callable[[str], ModuleType]) -> ModuleType:
+    return load_script("benchmarks/shipped_models.py")
 
 
 @pytest.fixture(scope="module")

@@ -215,9 +215,13 @@ def test_a_sentence_without_folders(tmp_path: Path, name: str, data: bytes | Non
     assert str(tmp_path) not in str(raised.value)
 
 
+def put_ct(path: Path) -> Path:
+    path.write_bytes((Path(pydicom.__file__).parent / "data" / "test_files" / "CT_small.dcm").read_bytes())
+    return path
+
+
 def test_a_dicom_object_says_that_noise_was_added(tmp_path: Path) -> None:
-    source = tmp_path / "a.dcm"
-    source.write_bytes((Path(pydicom.__file__).parent / "data" / "test_files" / "CT_small.dcm").read_bytes())
+    source = put_ct(tmp_path / "a.dcm")
     told = {}
     for sigma in (0.0, 0.125):
         enhance(source, Settings(sigma=sigma))
@@ -228,8 +232,7 @@ def test_a_dicom_object_says_that_noise_was_added(tmp_path: Path) -> None:
 
 
 def test_a_dicom_object_lands_in_the_series_of_the_command_line(tmp_path: Path) -> None:
-    source = tmp_path / "a.dcm"
-    source.write_bytes((Path(pydicom.__file__).parent / "data" / "test_files" / "CT_small.dcm").read_bytes())
+    source = put_ct(tmp_path / "a.dcm")
     enhance(source, Settings(window=(-1000.0, 400.0)))
     model = Model(Smoother(), channels=1, name="smooth")
     enhance_files(model, [source], tmp_path / "there", channels="each", window=(-1000, 400))

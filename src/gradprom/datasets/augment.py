@@ -51,9 +51,8 @@ class Augment:
     def __post_init__(self) -> None:
         if not 0 <= self.rotate <= 180:
             raise UserError(f"rotate is {self.rotate}: expected degrees from 0 to 180")
-        if not 0 <= self.rotate_probability <= 1:
-            raise UserError(f"rotate_probability is {self.rotate_probability}: expected a number from 0 to 1")
-        for name, share in (("dim", self.dim), ("foreign", self.foreign)):
+        for name in ("rotate_probability", "dim", "foreign"):
+            share = getattr(self, name)
             if not 0 <= share <= 1:
                 raise UserError(f"{name} is {share}: expected a number from 0 to 1")
         if not 0 < self.scale[0] <= self.scale[1] <= 1:

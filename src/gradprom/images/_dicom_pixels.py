@@ -79,12 +79,7 @@ def decode(source: Dataset, check_size: Callable[[tuple[int, ...]], None]) -> De
     check_streams(source, shape)
     plugin = _PLUGINS.get(source.file_meta.TransferSyntaxUID, "")
     array, info = decoder.as_array(source, decoding_plugin=plugin if plugin in decoder.available_plugins else "")
-    values = np.ascontiguousarray(array).reshape(*shape, -1)
-    if values.shape[3] != int(source.SamplesPerPixel):
-        raise UnreadableError(
-            f"expected {source.SamplesPerPixel} samples a pixel, as the object says, found {values.shape[3]}; "
-            "copy it again"
-        )
+    values = np.ascontiguousarray(array).reshape(*shape, int(source.SamplesPerPixel))
     values = values.astype(values.dtype.newbyteorder("="), copy=False)
     if photometric == _PALETTE:
         values = apply_color_lut(values[..., 0], source)

@@ -46,15 +46,11 @@ def decode(file: BinaryIO, check_size: Callable[[int, int], None]) -> Image:
     import imagecodecs
 
     needed, chunks = _read_chunks(file.read())
-    if not chunks or chunks[0][0] != b"IHDR" or len(chunks[0][1]) != 13:
-        raise UnreadableError("expected a whole PNG file, found one with a broken header; copy it again")
-    width, height, depth, colour_type, _, _, interlace = struct.unpack(">IIBBBBB", chunks[0][1])
-    if 0 in (width, height) or depth not in _DEPTHS.get(colour_type, ()) or interlace > 1:
-        raise UnreadableError("expected a whole PNG file, found one with a broken header; copy it again")
+    width, height, depth, colour_type, is_interlaced = _read_header(chunks)
     check_size(width, height)
     bits = depth * _SAMPLES[colour_type]
     stray = max(_STRAY, _row_bytes(width, 1, bits, False))
-    _check_length(needed, _row_bytes(width, height, bits, interlace == 1) + stray)
+    _check_length(needed, _row_bytes(width, height, bits, is_interlaced) + stray)
     by_name = dict(reversed(chunks))  # the first of each name
     if b"acTL" in by_name:
         raise UnreadableError("expected one image, found an animated PNG; save its frames as single files")
@@ -104,6 +100,15 @@ def encode(image: Image, file: BinaryIO) -> None:
     if image.exif is not None:
         file.write(_chunk(b"eXIf", image.exif))
     file.write(data[header_end:])
+
+
+def _read_header(chunks: list[tuple[bytes, bytes]]) -> tuple[int, int, int, int, bool]:
+    """Give width, height, bits a sample, type of colour, and whether it is interlaced."""
+    if chunks and chunks[0][0] == b"IHDR" and len(chunks[0][1]) == 13:
+        width, height, depth, colour_type, _, _, interlace = struct.unpack(">IIBBBBB", chunks[0][1])
+        if 0 not in (width, height) and depth in _DEPTHS.get(colour_type, ()) and interlace <= 1:
+            return width, height, depth, colour_type, interlace == 1
+    raise UnreadableError("expected a whole PNG file, found one with a broken header; copy it again")
 
 
 def _row_bytes(width: int, height: int, bits: int, is_interlaced: bool) -> int:
