@@ -363,6 +363,26 @@ def test_cancelled_and_begun_again(
         page.close()
 
 
+def test_a_file_is_chosen_as_its_upload_ends(open_page: Open, tmp_path: Path) -> None:
+    held: list[Any] = []
+
+    def hold(route: Any) -> None:
+        held.append(route)
+        if len(held) != 2:
+            route.continue_()
+
+    page = open_page()
+    page.route(re.compile("/run$"), hold)
+    choose(page, ("a.png", png(tmp_path)), ("b.png", png(tmp_path)))
+    until(lambda: len(held) == 2, page)  # b.png is at the server, and what is to be done with it is asked for
+    page.get_by_role("button", name="b.png").press("Enter")
+    page.get_by_role("heading", name="b.png").wait_for()
+    held[1].continue_()
+    page.get_by_role("button", name="b.png, enhanced").wait_for()
+    assert page.get_by_role("button", name="b.png").get_attribute("aria-current") == "true"
+    assert page.get_by_role("heading", name="b.png").is_visible()
+
+
 def test_an_answer_that_is_overtaken_changes_nothing(open_page: Open, tmp_path: Path) -> None:
     held: list[tuple[Any, Any]] = []
 

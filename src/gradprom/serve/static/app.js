@@ -154,8 +154,8 @@ async function removeCurrent() {
   if (isAtServer) await attempt(() => api.remove(id));
 }
 
-function choose(id) {
-  current = id;
+function choose(place) {
+  current = [...files.keys()][place];
   render();
 }
 

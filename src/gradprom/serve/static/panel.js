@@ -12,13 +12,13 @@ export function renderStrip(files, current, onChoose) {
   files.forEach((file, index) => {
     if (list.children.length <= index) {
       const button = make("button", { type: "button" }, make("i"), make("span"));
-      button.addEventListener("click", () => onChoose(button.dataset.id));
+      // by its place: a file's id is another once it has been uploaded, its place is not
+      button.addEventListener("click", () => onChoose(index));
       list.append(make("li", {}, button));
     }
     const button = list.children[index].firstElementChild;
     const state = isBusy(file) ? "busy" : errorOf(file) !== null ? "failed" : file.view !== null ? "done" : "stopped";
     const words = { busy: "in work", failed: "failed", done: "enhanced", stopped: "stopped" };
-    button.dataset.id = file.id;
     button.setAttribute("aria-label", `${file.name}, ${words[state]}`);
     button.querySelector("i").dataset.state = state;
     button.querySelector("span").textContent = file.name;
