@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from gradprom._gradients import add, add_scaled, add_to_grad, checksum, combine, inner, own, reduce_all
+from gradprom._gradients import add, add_scaled, add_to_grad, all_finite, checksum, combine, inner, own, reduce_all
 
 CPU = torch.device("cpu")
 
@@ -47,13 +47,20 @@ def test_inner_products_by_hand_and_in_the_wider_type() -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
-def test_checksum_tells_finite_from_not(dtype: torch.dtype) -> None:
+def test_finite_is_told_from_what_is_not(dtype: torch.dtype) -> None:
     largest = torch.full((5,), torch.finfo(dtype).max, dtype=dtype)
-    assert checksum([largest, None, -largest, torch.zeros(0)], CPU).tolist() == [0]
+    # too large to be summed, and finite all the same
+    assert not checksum([largest, largest], CPU).isfinite().any()
+    assert all_finite([largest, None, -largest, torch.zeros(0)], CPU)
+    assert checksum([torch.ones(5, dtype=dtype), None, torch.zeros(0)], CPU).tolist() == [5]
     for bad in (math.nan, math.inf, -math.inf):
-        assert not checksum([torch.tensor([1, bad, 2], dtype=dtype), largest], CPU).isfinite().any()
-    assert checksum([None], CPU).tolist() == [0]
-    assert checksum([], CPU).tolist() == [0]
+        for others in ([], [largest], [torch.tensor([-bad], dtype=dtype)]):
+            gradients = [torch.tensor([1, bad, 2], dtype=dtype), *others]
+            assert not checksum(gradients, CPU).isfinite().any()
+            assert not all_finite(gradients, CPU)
+    for nothing in ([None], []):
+        assert checksum(nothing, CPU).tolist() == [0]
+        assert all_finite(nothing, CPU)
 
 
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])

@@ -71,14 +71,22 @@ def _dot(x: Tensor | None, y: Tensor | None, zeros: Tensor) -> Tensor:
 
 
 def checksum(gradients: Gradients, device: torch.device) -> Tensor:
-    """Zero, shape (1,), when all the gradients are finite, otherwise nan."""
+    """Finite, shape (1,), only where all the gradients are; where it is not, :func:`all_finite` tells.
+
+    A sum cannot hide what is not finite, and costs half of what extremes do; but it overflows where they do not.
+    """
+    present = [gradient for gradient in gradients if gradient is not None]
+    sums = [gradient.permute(_as_stored(gradient)).sum().float().to(device) for gradient in present]
+    return torch.stack([torch.zeros((), device=device), *sums]).sum().reshape(1)
+
+
+def all_finite(gradients: Gradients, device: torch.device) -> bool:
+    """Whether every number is finite, however large; waits for the device."""
+    if checksum(gradients, device).isfinite():
+        return True
     present = [gradient for gradient in gradients if gradient is not None and gradient.numel()]
-    if not present:
-        return torch.zeros(1, device=device)
-    # extremes, not sums: those overflow where the gradients do not
-    extremes = [extreme for gradient in present for extreme in torch.aminmax(gradient.permute(_as_stored(gradient)))]
-    zeros = torch._foreach_sub(extremes, extremes)
-    return torch.stack([zero.float().to(device) for zero in zeros]).sum().reshape(1)
+    extremes = [extreme.isfinite().to(device) for gradient in present for extreme in torch.aminmax(gradient)]
+    return bool(torch.stack(extremes).all())
 
 
 def combine(xs: Gradients, keep: list[float], ys: Gradients, add: list[float]) -> Gradients:

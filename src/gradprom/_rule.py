@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from gradprom._gates import Decisions, Products
-from gradprom._gradients import Gradients, add_scaled, checksum, combine, inner
+from gradprom._gradients import Gradients, add_scaled, all_finite, checksum, combine, inner
 from gradprom._passes import Found
 
 
@@ -97,7 +97,9 @@ def judge(found: Found, table: Tensor, totals: Tensor, scale: float) -> Judged:
     products, over_all = _by_name(names, units.view(table.shape)), _by_name(names, whole.view(len(totals), 1, -1))
     main_loss, *others = rest.tolist()
     loss = dict(zip(names, others, strict=False))
-    checked = dict(zip(names, map(math.isfinite, others[len(names) :]), strict=True))
+    sums = zip(others[len(names) :], found.recognition.values(), strict=True)
+    device = found.losses.device
+    checked = {n: math.isfinite(x) or all_finite(g, device) for n, (x, g) in zip(names, sums, strict=True)}
     main_norm = math.sqrt(float(whole.view(totals.shape)[0].sum()))
     norms = {name: float(p.auxiliary_norm) for name, p in over_all.items()}
     finite = {name: math.isfinite(loss[name]) and checked[name] and math.isfinite(norms[name]) for name in names}
