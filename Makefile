@@ -21,6 +21,7 @@ bench: $(VENV)/.tests
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/alternatives.py
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/interface_gate.py
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/enhancement.py
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/runtimes.py
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/growth.py
 	$(BIN)/python benchmarks/training.py
 	$(BIN)/python benchmarks/startup.py

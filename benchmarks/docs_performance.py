@@ -26,6 +26,7 @@ SECTIONS = (
     ("Cheaper gates: how often they decide as the exact one, and PSNR", "interface_gate.py", r"^interface gate"),
     ("Training", "training.py", r"^training"),
     ("Enhancement", "enhancement.py", r"^enhancement"),
+    ("PyTorch and ONNX Runtime", "runtimes.py", r"^runtimes"),
     ("How cost grows", "growth.py", r"^growth"),
     ("Start-up", "startup.py", r"^start-up"),
 )

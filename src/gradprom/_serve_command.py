@@ -20,7 +20,7 @@ def add_serve_command(commands: argparse._SubParsersAction[argparse.ArgumentPars
     """Add ``serve`` to the commands of a parser."""
     summary = "a web page on which images are enhanced, compared and read"
     serve = add_command(commands, "serve", summary, _EXAMPLES)
-    serve.add_argument("model", metavar="MODEL", help="run folder, or the name of a shipped model")
+    serve.add_argument("model", metavar="MODEL", help="run folder, a name of gradprom models, or an exported ONNX file")
     serve.add_argument("--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1, this machine)")
     serve.add_argument(
         "--name",

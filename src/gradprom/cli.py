@@ -94,7 +94,7 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.set_defaults(run=_evaluate)
 
     enhance = command("enhance", "enhance images with a trained run", "gradprom enhance runs/isic noisy/ -o enhanced/")
-    enhance.add_argument("model", type=Path, help="run folder, or a name of gradprom models")
+    enhance.add_argument("model", type=Path, help="run folder, a name of gradprom models, or an exported ONNX file")
     enhance.add_argument("inputs", type=Path, nargs="+", help="PNG, JPEG, TIFF, DICOM or NIfTI files, or folders")
     enhance.add_argument("-o", "--output", type=Path, required=True, help="folder for images of the same names")
     enhance.add_argument(

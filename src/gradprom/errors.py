@@ -33,3 +33,14 @@ class PartialFailureError(UserError):
     """Some of the work was done and some could not be; the command line exits with code 1."""
 
     exit_code = 1
+
+
+def first_line(error: Exception) -> str:
+    """The first line of an error, for a sentence of our own.
+
+    Example:
+        >>> first_line(ValueError("a\\nb")), first_line(ValueError())
+        ('a', 'ValueError')
+    """
+    lines = str(error).strip().splitlines()
+    return lines[0].rstrip(".") if lines else type(error).__name__

@@ -103,7 +103,8 @@ def evaluate(
 
     def run(model: nn.Module, image: Tensor) -> Tensor:
         with autocast():  # measures are taken in float32 all the same
-            output: Tensor = model(image[None].to(device))[0]
+            # convolutions on the processor are a quarter faster so
+            output: Tensor = model(image[None].to(device, memory_format=torch.channels_last))[0]
         return output.float().cpu()
 
     start = baselines or enhancer is None

@@ -9,11 +9,11 @@ from pathlib import Path
 import torch
 
 from gradprom._files import in_memory, partial_path
-from gradprom.errors import UserError
+from gradprom.errors import UserError, first_line
 from gradprom.export.bundle_config import PROGRAM, WEIGHTS, inference, metadata
 from gradprom.export.facts import NOTICE, Facts
 from gradprom.export.files import write_program
-from gradprom.export.trace import Traced, check, first_line
+from gradprom.export.trace import Traced, check
 
 _METADATA, _INFERENCE = "configs/metadata.json", "configs/inference.json"
 _LICENSE = """The files in configs/ and docs/ were written by gradprom, and may be used under the Apache License 2.0:

@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import torch
-from torch import Tensor
 
 from gradprom._files import atomic_path, in_memory
-from gradprom.errors import UserError
+from gradprom.errors import UserError, first_line
 from gradprom.export.facts import Facts
-from gradprom.export.trace import Traced, check, first_line
+from gradprom.export.trace import Traced, check
+from gradprom.inference.onnx import INPUT, OUTPUT, OnnxEnhancer
 
 # the first that has Resize with antialias, which super-resolution needs
 OPSET = 18
 EXTRA_FILE = "gradprom.json"
-INPUT, OUTPUT = "image", "enhanced"
 
 
 def write_program(traced: Traced, facts: Facts, target: Path) -> float:
@@ -53,7 +51,7 @@ def write_onnx(traced: Traced, facts: Facts, target: Path) -> float:
             give what the enhancer gives.
     """
     try:
-        import onnxruntime
+        import onnxruntime  # noqa: F401 - what the file is run with
         import onnxscript  # noqa: F401 - what torch.onnx.export needs
     except ImportError as error:
         raise UserError(
@@ -77,16 +75,4 @@ def write_onnx(traced: Traced, facts: Facts, target: Path) -> float:
     exported.model.metadata_props.update(facts.properties())
     with atomic_path(target) as temporary:
         exported.save(temporary)
-        return check(traced, _OnnxFile(onnxruntime, temporary), "ONNX file")
-
-
-class _OnnxFile:
-    """An ONNX file as a function of tensors."""
-
-    def __init__(self, onnxruntime: Any, path: Path) -> None:
-        options = onnxruntime.SessionOptions()
-        options.log_severity_level = 4  # it would print, beside raising, what went wrong
-        self.session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-
-    def __call__(self, image: Tensor) -> Tensor:
-        return torch.from_numpy(self.session.run([OUTPUT], {INPUT: image.numpy()})[0])
+        return check(traced, OnnxEnhancer(temporary.read_bytes()), "ONNX file")

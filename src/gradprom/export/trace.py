@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from gradprom.errors import UserError
+from gradprom.errors import UserError, first_line
 from gradprom.inference.model import Model
 
 TOLERANCE = 1e-4
@@ -130,14 +130,3 @@ def check(traced: Traced, run: Callable[[Tensor], Tensor], what: str, least: int
             )
         largest = max(largest, difference)
     return largest
-
-
-def first_line(error: Exception) -> str:
-    """The first line of an error, for a sentence of our own.
-
-    Example:
-        >>> first_line(ValueError("a\\nb")), first_line(ValueError())
-        ('a', 'ValueError')
-    """
-    lines = str(error).strip().splitlines()
-    return lines[0].rstrip(".") if lines else type(error).__name__

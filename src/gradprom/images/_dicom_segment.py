@@ -10,7 +10,7 @@ import numpy as np
 
 from gradprom import __version__
 from gradprom._files import atomic_path
-from gradprom.errors import UserError
+from gradprom.errors import UserError, first_line
 from gradprom.images._dicom_derivation import Derivation, plain_text
 from gradprom.images.frames import writing
 from gradprom.images.image import UnreadableError
@@ -74,10 +74,9 @@ def save_segmentation(
         try:
             segmentation = _build(highdicom, of, masks, names, derivation, when)
         except Exception as error:  # highdicom raises whatever its many rules, and broken objects, make it raise
-            reason = str(error).partition("\n")[0]
             raise UnreadableError(
-                f"expected an object of which a DICOM segmentation can be made, found another ({reason}); leave it out "
-                "of --recognize"
+                f"expected an object of which a DICOM segmentation can be made, found another ({first_line(error)}); "
+                "leave it out of --recognize"
             ) from error
         dcmwrite(temporary, segmentation, enforce_file_format=True)
 

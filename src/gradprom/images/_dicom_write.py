@@ -15,6 +15,7 @@ import numpy as np
 
 from gradprom import __version__
 from gradprom._files import atomic_path
+from gradprom.errors import first_line
 from gradprom.images._dicom_derivation import Derivation
 from gradprom.images._dicom_pixels import Decoded
 from gradprom.images.frames import writing
@@ -110,9 +111,9 @@ def save(path: Path, source: Dataset, decoded: Decoded, derivation: Derivation, 
                 raise error.__cause__ from None
             raise
         except Exception as error:  # pydicom raises whatever broken elements make it raise
-            reason = str(error).partition("\n")[0]
             raise UnreadableError(
-                f"expected attributes that can be written again, found others ({reason}); mend the object first"
+                f"expected attributes that can be written again, found others ({first_line(error)}); mend the "
+                "object first"
             ) from error
 
 

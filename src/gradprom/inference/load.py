@@ -1,4 +1,4 @@
-"""Models back from a run folder by its path, or from the package by their name."""
+"""Models back from a run folder or an exported file by its path, or from the package by their name."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from gradprom.datasets.sample import Dataset
 from gradprom.enhancers import build_enhancer
 from gradprom.errors import UserError
 from gradprom.inference.model import Model
+from gradprom.inference.onnx import load_onnx
 from gradprom.models import find_model, is_shipped
 from gradprom.recognizers import build_recognizer
 from gradprom.strategies import STRATEGIES
@@ -24,7 +25,8 @@ def load(folder: str | Path, *, device: str = "cpu", enhancer: nn.Module | None 
     """The enhancer of a run, or one that comes with the package, ready to enhance arrays and files.
 
     Args:
-        folder: a run folder, or the name of a shipped model, see :func:`gradprom.models.find_model`.
+        folder: a run folder, the name of a shipped model, see :func:`gradprom.models.find_model`, or an ONNX file of
+            ``gradprom export``, which ONNX Runtime then computes on the processor.
         device: cpu, cuda or another of PyTorch's.
         enhancer: the run's own model, where it was trained with one that no configuration names.
 
@@ -34,6 +36,8 @@ def load(folder: str | Path, *, device: str = "cpu", enhancer: nn.Module | None 
     """
     folder = find_model(folder)
     check_device(device)
+    if folder.suffix == ".onnx" and not folder.is_dir():
+        return load_onnx(folder, device=device)
     config, record = read_config(folder), read_record(folder)
     if not STRATEGIES[config.strategy].enhancer:
         raise UserError(

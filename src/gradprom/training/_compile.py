@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager, nullcontext
 import torch
 from torch import nn
 
-from gradprom.errors import UserError
+from gradprom.errors import UserError, first_line
 
 
 def compile_models(models: Mapping[str, nn.Module], device: torch.device) -> None:
@@ -24,10 +24,9 @@ def compile_models(models: Mapping[str, nn.Module], device: torch.device) -> Non
     try:
         torch.compile(_probe)(torch.ones(2, device=device))
     except Exception as error:  # whatever the compilers of this platform make of it
-        reason = str(error).strip().partition("\n")[0]
         raise UserError(
-            f"training.compile is true, but torch.compile fails on this machine ({reason}): install a C++ compiler "
-            "such as g++ with Python's headers, or set training.compile to false"
+            f"training.compile is true, but torch.compile fails on this machine ({first_line(error)}): install a C++ "
+            "compiler such as g++ with Python's headers, or set training.compile to false"
         ) from error
     for model in models.values():
         model.compile(dynamic=False)  # images have one size a stage, and code for any size is slower
