@@ -58,10 +58,12 @@ def main() -> None:
     arguments = parser.parse_args()
     tune_malloc()
     torch.set_num_threads(arguments.threads)
-    for name in ENHANCERS:
-        for size in arguments.sizes:
-            if arguments.only in f"runtimes, {name}, {size} px":
-                write_rows(measure(name, size, arguments.repeats), arguments.results)
+    cases = [(name, size) for name in ENHANCERS for size in arguments.sizes]
+    chosen = [case for case in cases if arguments.only in "runtimes, {}, {} px".format(*case)]
+    if not chosen:
+        raise SystemExit(f"--only {arguments.only!r} is in no case such as 'runtimes, unet, 512 px'")
+    for name, size in chosen:
+        write_rows(measure(name, size, arguments.repeats), arguments.results)
 
 
 if __name__ == "__main__":

@@ -75,18 +75,17 @@ def checksum(gradients: Gradients, device: torch.device) -> Tensor:
 
     A sum cannot hide what is not finite, and costs half of what extremes do; but it overflows where they do not.
     """
-    present = [gradient for gradient in gradients if gradient is not None]
-    sums = [gradient.permute(_as_stored(gradient)).sum().float().to(device) for gradient in present]
-    return torch.stack([torch.zeros((), device=device), *sums]).sum().reshape(1)
+    sums = [torch.zeros((), device=device)]
+    for gradient in gradients:
+        if gradient is not None:
+            wide = torch.promote_types(gradient.dtype, torch.float32)
+            sums.append(gradient.permute(_as_stored(gradient)).sum(dtype=wide).abs().float().to(device))
+    return torch.stack(sums).sum().reshape(1)
 
 
-def all_finite(gradients: Gradients, device: torch.device) -> bool:
+def all_finite(gradients: Gradients) -> bool:
     """Whether every number is finite, however large; waits for the device."""
-    if checksum(gradients, device).isfinite():
-        return True
-    present = [gradient for gradient in gradients if gradient is not None and gradient.numel()]
-    extremes = [extreme.isfinite().to(device) for gradient in present for extreme in torch.aminmax(gradient)]
-    return bool(torch.stack(extremes).all())
+    return all(bool(gradient.isfinite().all()) for gradient in gradients if gradient is not None)
 
 
 def combine(xs: Gradients, keep: list[float], ys: Gradients, add: list[float]) -> Gradients:

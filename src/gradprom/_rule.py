@@ -98,8 +98,7 @@ def judge(found: Found, table: Tensor, totals: Tensor, scale: float) -> Judged:
     main_loss, *others = rest.tolist()
     loss = dict(zip(names, others, strict=False))
     sums = zip(others[len(names) :], found.recognition.values(), strict=True)
-    device = found.losses.device
-    checked = {n: math.isfinite(x) or all_finite(g, device) for n, (x, g) in zip(names, sums, strict=True)}
+    checked = {name: math.isfinite(x) or all_finite(of_phi) for name, (x, of_phi) in zip(names, sums, strict=True)}
     main_norm = math.sqrt(float(whole.view(totals.shape)[0].sum()))
     norms = {name: float(p.auxiliary_norm) for name, p in over_all.items()}
     finite = {name: math.isfinite(loss[name]) and checked[name] and math.isfinite(norms[name]) for name in names}

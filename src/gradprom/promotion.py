@@ -48,7 +48,7 @@ import torch
 from torch import Tensor
 
 from gradprom._gates import Combine, GateName, decide
-from gradprom._gradients import Gradients, add_to_grad, all_finite, average_over_processes, reduce_all
+from gradprom._gradients import Gradients, add_to_grad, all_finite, average_over_processes, checksum, reduce_all
 from gradprom._passes import Found, at_interface, at_parameters, carry, last_layer
 from gradprom._rule import Step, judge, products_of, promote
 
@@ -272,7 +272,8 @@ class GradientPromotion:
             )
             update = promote(found, judged, decided, self.max_ratio, self._mean, samples=self.gate_per == "sample")
             rest, carried = self._carried(found)
-            if not all_finite(carried, found.losses.device):  # an enhancer's own pass overflows, too
+            is_finite = bool(checksum(carried, found.losses.device).isfinite()) or all_finite(carried)
+            if not is_finite:  # an enhancer's own pass overflows, too
                 step.spoil(overflow=scale > 1)
         if step.skipped or step.overflow:
             self._refuse(step)

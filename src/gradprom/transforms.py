@@ -20,7 +20,7 @@ _MODES = ("L", "LA", "RGB", "RGBA", "I;16")
 
 
 def as_model(model: Model | str | Path) -> Model:
-    """The model itself, or that of a run folder or of a shipped model's name.
+    """The model itself, or what :func:`gradprom.load` takes: a run folder, a shipped model's name, an ONNX file.
 
     Raises:
         UserError: there is no such run folder or shipped model.

@@ -75,4 +75,4 @@ def write_onnx(traced: Traced, facts: Facts, target: Path) -> float:
     exported.model.metadata_props.update(facts.properties())
     with atomic_path(target) as temporary:
         exported.save(temporary)
-        return check(traced, OnnxEnhancer(temporary.read_bytes()), "ONNX file")
+        return check(traced, OnnxEnhancer(temporary.read_bytes(), traced.name).run, "ONNX file")

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from gradprom.errors import UserError, first_line
 from gradprom.inference.model import Model
+from gradprom.inference.onnx import OnnxEnhancer
 
 TOLERANCE = 1e-4
 # no side but 96 and 64 is a multiple of 8, where U-Nets have nothing to pad
@@ -66,6 +67,8 @@ def trace(model: Model) -> Traced:
     # for reasons that concern nothing but the order of numbers in memory
     from torch.fx.experimental import _config as symbolic
 
+    if isinstance(model.enhancer, OnnxEnhancer):
+        raise UserError(f"{model.name}: is an exported file already, give the run that it was exported from")
     module = Clipped(copy.deepcopy(model.enhancer).to("cpu")).eval()
     for parameter in module.parameters():
         parameter.requires_grad_(False)

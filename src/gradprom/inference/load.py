@@ -12,7 +12,7 @@ from gradprom.datasets.sample import Dataset
 from gradprom.enhancers import build_enhancer
 from gradprom.errors import UserError
 from gradprom.inference.model import Model
-from gradprom.inference.onnx import load_onnx
+from gradprom.inference.onnx import is_onnx, load_onnx
 from gradprom.models import find_model, is_shipped
 from gradprom.recognizers import build_recognizer
 from gradprom.strategies import STRATEGIES
@@ -22,7 +22,7 @@ from gradprom.weights import read_weights
 
 
 def load(folder: str | Path, *, device: str = "cpu", enhancer: nn.Module | None = None) -> Model:
-    """The enhancer of a run, or one that comes with the package, ready to enhance arrays and files.
+    """The enhancer of a run, of an exported file, or of those that come with the package, ready for arrays and files.
 
     Args:
         folder: a run folder, the name of a shipped model, see :func:`gradprom.models.find_model`, or an ONNX file of
@@ -32,11 +32,13 @@ def load(folder: str | Path, *, device: str = "cpu", enhancer: nn.Module | None 
 
     Raises:
         UserError: the folder is not a run folder, or has no weights, or they are of another model, or there is no
-            such device.
+            such device; or what :func:`gradprom.inference.onnx.load_onnx` refuses.
     """
     folder = find_model(folder)
     check_device(device)
-    if folder.suffix == ".onnx" and not folder.is_dir():
+    if is_onnx(folder):
+        if enhancer is not None:
+            raise UserError(f"{folder}: holds a network of its own, leave out the one that was given with it")
         return load_onnx(folder, device=device)
     config, record = read_config(folder), read_record(folder)
     if not STRATEGIES[config.strategy].enhancer:

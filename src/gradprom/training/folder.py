@@ -104,6 +104,11 @@ def read_config(folder: Path) -> Config:
     Raises:
         UserError: the folder is not a run folder.
     """
+    if folder.is_file():
+        raise UserError(
+            f"{folder}: is a file, which holds an enhancer at most, expected a run folder: give the run that it was "
+            "exported from"
+        )
     if not (folder / CONFIG).is_file():
         raise UserError(f"{folder}: is not a run folder (it has no {CONFIG}), give a folder made by gradprom train")
     config = parse(folder / CONFIG)
