@@ -26,7 +26,7 @@ class Enhanced(MapTransform):  # type: ignore[misc]
 
     Args:
         keys: of the images, each (C, W, H) or (C, W, H, D), an array or a tensor.
-        model: an enhancer that does not enlarge, a run folder, or the name of a shipped model.
+        model: an enhancer that does not enlarge, a run folder, the name of a shipped model, or an exported ONNX file.
         value_range: the values that are black and white: (0, 255) for 8 bits, for a CT (-1024, 3071) or what it was
             cut off to by ``ScaleIntensityRanged``.
         channels: ``each`` enhances channel by channel what has other channels than the model: the sequences of an MR

@@ -40,7 +40,7 @@ class Enhance(v2.Transform):  # type: ignore[misc]
     PyTorch shares its weights with them.
 
     Args:
-        model: an enhancer, a run folder, or the name of a shipped model.
+        model: an enhancer, a run folder, the name of a shipped model, or an exported ONNX file.
         channels: as in :meth:`gradprom.inference.model.Model.enhance`: ``each`` enhances grey images by a colour model
             and colour images by a grey one, channel by channel.
         tile: as there, in pixels.

@@ -28,7 +28,7 @@ def serve(
     """Serve the page of a model until Ctrl-C or a signal to end; what was uploaded is deleted then.
 
     Args:
-        model: a run folder, or the name of a shipped model.
+        model: a run folder, the name of a shipped model, or an exported ONNX file.
         host: where to listen; 127.0.0.1 is this machine alone.
         names: under which the page may be opened, beside ``host``, this machine's own and addresses in numbers.
         port: 0 for any that is free.
