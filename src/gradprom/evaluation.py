@@ -58,8 +58,8 @@ def evaluate(
         samples: the test set.
         channels: 1 or 3; images are brought to this number.
         degrade: maps a clean image (C, H, W) in [0, 1] and a key to the degraded one, which may be smaller.
-        enhancer: maps (N, C, h, w) in [0, 1], in channels_last, to (N, C, H, W); None measures the baselines and what is
-            read from them.
+        enhancer: maps (N, C, h, w) in [0, 1], in channels_last, to (N, C, H, W); None measures the baselines and what
+            is read from them.
         recognizers: by task: ``diagnosis`` maps (N, C, H, W) in [0, 1] to logits (N, K), ``segmentation`` to
             (N, K, H, W).
         readers: recognizers that no enhancer was trained with: whether they read better tells whether the image itself
