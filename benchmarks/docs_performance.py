@@ -25,6 +25,7 @@ SECTIONS = (
     ("Against what one would write or take instead", "alternatives.py", r"ours / "),
     ("Cheaper gates: how often they decide as the exact one, and PSNR", "interface_gate.py", r"^interface gate"),
     ("Training", "training.py", r"^training"),
+    ("Quality of what was trained", "training.py --quality", r"^training.* PSNR"),
     ("Enhancement", "enhancement.py", r"^enhancement"),
     ("PyTorch and ONNX Runtime", "runtimes.py", r"^runtimes"),
     ("How cost grows", "growth.py", r"^growth"),
