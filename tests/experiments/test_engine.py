@@ -52,7 +52,7 @@ def finish(job):
         claim = path.with_suffix(".claim")
         claim.open("x").close()
         time.sleep(0.05)
-        path.touch()
+        path.write_text(path.name)
         claim.unlink()
         with (place / "made.txt").open("a") as file:
             file.write(path.name + "\\n")
@@ -237,6 +237,12 @@ def test_shared_stages_are_made_once(pretended: ModuleType, place: Path) -> None
     made = lines(place / "made.txt")
     assert sorted(set(made)) == sorted(made)
     assert len(made) == 4
+    begun = {
+        seed: {json.loads(path.read_text())["begun_from"] for path in place.glob(f"runs/*-s{seed}-*/measured.json")}
+        for seed in (0, 1)
+    }
+    assert [len(begun[seed] - {None}) for seed in begun] == [1, 1]
+    assert begun[0] != begun[1]
 
 
 def test_the_reader_is_trained_first(pretended: ModuleType, place: Path) -> None:

@@ -57,6 +57,10 @@ def leave(
     (folder / "evaluation.json").write_text(json.dumps({"summary": summary}))
 
 
+def begin(directory: Path, run: PlannedRun, digest: str) -> None:
+    (directory / RUNS / run.name / "measured.json").write_text(json.dumps({"reader": None, "begun_from": digest}))
+
+
 def differences_in(directory: Path) -> list[dict[str, str]]:
     with (directory / TABLES / "table2-differences.csv").open() as file:
         return list(csv.DictReader(file))
@@ -66,6 +70,28 @@ def by_method(results: list[Result], **values: object) -> dict[str, Result]:
     chosen = [r for r in results if all(getattr(r, name) == value for name, value in values.items())]
     assert len({r.method for r in chosen}) == len(chosen)
     return {result.method: result for result in chosen}
+
+
+def test_runs_that_began_from_other_enhancers_are_not_compared(tmp_path: Path) -> None:
+    plan = make_plan(degradation=("gaussian 0.1",), seed=(0, 1))
+    psnr = {"enhancer_only": 30.0, "gradprom": 31.0, "joint": 29.0}
+    for run in expand(plan):
+        leave(tmp_path, run, psnr[run.axes["strategy"]] + run.axes["seed"])
+        # of seed 0 joint was trained on another machine, of seed 1 the enhancer alone
+        strategy = ("joint", "enhancer_only")[run.axes["seed"]]
+        begin(tmp_path, run, "another" if run.axes["strategy"] == strategy else "one")
+    results = by_method(write(tmp_path, [plan], "laptop", None))
+    assert results["gradprom"].psnr == pytest.approx(31.5)
+    rows = {row["less"]: row for row in differences_in(tmp_path) if row["measure"] == "psnr"}
+    assert {less: (row["seeds"], row["difference"]) for less, row in rows.items()} == {
+        "enhancer_only": ("1", "1"),
+        "joint": ("1", "2"),
+    }
+    for run in expand(plan):
+        begin(tmp_path, run, run.axes["strategy"])
+    results = by_method(write(tmp_path, [plan], "laptop", None))
+    assert not differences_in(tmp_path)
+    assert results["gradprom"].difference is None
 
 
 def test_cells_are_means_over_seeds_with_the_papers_beside(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from gradprom._chain import PRESETS, describe_chain
-from gradprom.experiments.groups import Group, alike, compare
+from gradprom.experiments.groups import Group, alike, common_seeds, compare
 from gradprom.experiments.statistics import Interval, verdict
 
 WEIGHT = 1e-4
@@ -156,7 +156,7 @@ def _supervisions(groups: Sequence[Group], auxiliary: str, better: str) -> Itera
 def _finding(a: Group, b: Group) -> Iterator[Finding]:
     interval = compare(a, b, "psnr")
     if interval is not None:
-        seeds = len(a.seeds & b.seeds)
+        seeds = len(common_seeds(a, b))
         view = {"whole": "whole images of", "crop": "crops of"}[a.config.view_of("cascade")]
         where = f"at {a.axes['degradation']}, {view} {a.config.size_of('cascade')} pixels"
         yield Finding(f"{_name(a)} less {_name(b)} {where}, {seeds} seed{'s' if seeds > 1 else ''}", interval)

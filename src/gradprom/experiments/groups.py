@@ -152,13 +152,21 @@ def setting_of(group: Group) -> dict[str, Any]:
     return {name: differing(part) for name, part in parts.items()} | {"degradation": config.degradation}
 
 
+def common_seeds(a: Group, b: Group) -> frozenset[int]:
+    """The seeds whose runs in both groups began from the same warmed-up enhancer, as far as that is known."""
+    begun = [{run.run.axes["seed"]: run.begun_from for run in group.runs} for group in (a, b)]
+    return frozenset(seed for seed in a.seeds & b.seeds if begun[0][seed] == begun[1][seed])
+
+
 def compare(a: Group, b: Group, measure: str) -> Interval | None:
     """A measure of ``a`` less that of ``b``, of the seeds that both have; None where one of them was not measured.
 
+    Of a seed both must have begun from the same warmed-up enhancer. Where an experiment goes on on another machine with
+    nothing but what was measured on the first, it is trained anew and differs by far more than strategies do.
     The bootstrap draws patients where they are known, and images where not: images of one patient are no independent
     samples. Accuracy and mIoU are the independent reader's; mIoU is pooled in each resample.
     """
-    common = a.seeds & b.seeds
+    common = common_seeds(a, b)
     if not common:
         return None
     a, b = a.of(common), b.of(common)
@@ -213,7 +221,7 @@ def _difference(a: Group, b: Group, measure: str, interval: Interval) -> dict[st
         "low": "" if interval.low is None else f"{interval.low:.6g}",
         "high": "" if interval.high is None else f"{interval.high:.6g}",
         "patients_or_images": interval.n,
-        "seeds": len(a.seeds & b.seeds),
+        "seeds": len(common_seeds(a, b)),
         "verdict": verdict(interval),
     }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from typing import Any
 from gradprom._files import write_text
 from gradprom.experiments.plan import PlannedRun
 from gradprom.experiments.schedule import Job, parts_of
+from gradprom.training.config import Config
 
 RUNS, READERS = "runs", "readers"
 _MEASURED = "measured.json"
@@ -44,6 +46,7 @@ class RunResult:
         folder: where it lies.
         steps: of its training, shared stages included.
         own: measured on its own test images; None: not yet.
+        begun_from: a digest of the warmed-up enhancer that it began from; None where it is not known.
         elsewhere: measured on other datasets, by their names; those that are not yet are missing.
     """
 
@@ -52,6 +55,7 @@ class RunResult:
     steps: int
     own: Measured | None
     elsewhere: Mapping[str, Measured]
+    begun_from: str | None = None
 
 
 def summarise(directory: str | Path, runs: Sequence[PlannedRun]) -> list[RunResult]:
@@ -72,6 +76,7 @@ def summarise(directory: str | Path, runs: Sequence[PlannedRun]) -> list[RunResu
                 steps=sum(part.steps for part in parts_of(run.config)),
                 own=_measured(folder),
                 elsewhere={name: found for name, found in elsewhere.items() if found is not None},
+                begun_from=_read_json(folder / _MEASURED).get("begun_from"),
             )
         )
     return results
@@ -95,9 +100,16 @@ def is_measured_on(job: Job, name: str) -> bool:
 
 
 def note_measured(job: Job) -> None:
-    """Remember which reader a run was measured by."""
-    text = json.dumps({"reader": None if job.reader is None else job.reader.name})
-    write_text(job.folder / _MEASURED, text + "\n")
+    """Remember which reader a run was measured by, and which warmed-up enhancer it began from."""
+    noted = {"reader": None if job.reader is None else job.reader.name, "begun_from": _begun_from(job.config)}
+    write_text(job.folder / _MEASURED, json.dumps(noted) + "\n")
+
+
+def _begun_from(config: Config) -> str | None:
+    warmed = next((part.shared for part in parts_of(config) if part.stage == "warmup"), None)
+    if warmed is None or not warmed.is_file():
+        return None
+    return hashlib.blake2b(warmed.read_bytes(), digest_size=16).hexdigest()
 
 
 def is_done(job: Job) -> bool:
