@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from gradprom.experiments.claims import Claim, Finding, claims_of, markdown
+from gradprom.experiments.claims import TEXTS, Claim, Finding, claims_of, markdown, read_claims, write_claims
 from gradprom.experiments.groups import groups_of
 from gradprom.experiments.plan import Grid, Plan, expand
 from gradprom.experiments.records import summarise
@@ -21,14 +21,40 @@ BETTER, WORSE, NEITHER = (Interval(mean, mean - 0.1, mean + 0.1, 9) for mean in 
         ((), "was not tested"),
         ((NEITHER, NEITHER), "could not be told"),
         ((BETTER, BETTER), "held"),
-        ((BETTER, NEITHER), "held in 1 of 2 comparisons, the reverse in 0"),
-        ((BETTER, WORSE), "held in 1 of 2 comparisons, the reverse in 1"),
-        ((WORSE, NEITHER), "did not hold (the reverse in 1 of 2 comparisons, no difference told in the others)"),
+        ((BETTER, NEITHER), "held in part (1 of 2 comparisons so, 0 the reverse"),
+        ((BETTER, WORSE), "held in part (1 of 2 comparisons so, 1 the reverse"),
+        ((WORSE, NEITHER), "did not hold (0 of 2 comparisons so, 1 the reverse"),
     ],
 )
 def test_a_conclusion_is_no_stronger_than_its_intervals(intervals: tuple[Interval, ...], conclusion: str) -> None:
-    findings = tuple(Finding("a less b", interval) for interval in intervals)
-    assert Claim("A-1", "a is better", findings).conclusion == conclusion
+    assert Claim("A-1", findings(*intervals)).conclusion.startswith(conclusion)
+
+
+def findings(*intervals: Interval) -> tuple[Finding, ...]:
+    return tuple(Finding(f"a{n}", "b", "gaussian 0.1", "", 1, interval) for n, interval in enumerate(intervals))
+
+
+def test_a_conclusion_says_how_large_the_differences_are() -> None:
+    few = Interval(-2.0, None, None, 3)
+    assert Claim("A-1", findings(BETTER)).conclusion == "held (+1.0000 dB [+0.9000, +1.1000])"
+    assert Claim("A-1", findings(NEITHER, BETTER, few)).conclusion.endswith(
+        "; from -2.0000 dB too few images for an interval to +1.0000 dB [+0.9000, +1.1000])"
+    )
+
+
+def test_what_is_written_is_read_again(tmp_path: Path) -> None:
+    claims = [Claim(name, ()) for name in TEXTS]
+    claims[0] = Claim("A-1", findings(BETTER, Interval(-2.0, None, None, 3)))
+    write_claims(claims, tmp_path / "claims.csv")
+    assert read_claims(tmp_path / "claims.csv") == claims
+
+
+def test_the_table_shows_each_comparison_by_its_level() -> None:
+    at = [Finding("a", "b", f"gaussian {sigma}", "crops of 96 pixels", 2, BETTER) for sigma in ("0.2", "0.1")]
+    *_, first, second = markdown([Claim("A-1", tuple(at))]).splitlines()
+    interval = "+1.0000 | [+0.9000, +1.1000] | better | 9"
+    assert first == f"| A-1 | a | b | gaussian 0.1 | crops of 96 pixels | 2 | {interval} |"
+    assert second == f"| A-1 | a | b | gaussian 0.2 | crops of 96 pixels | 2 | {interval} |"
 
 
 def test_each_claim_compares_what_it_is_about(tmp_path: Path) -> None:
@@ -62,6 +88,6 @@ def test_each_claim_compares_what_it_is_about(tmp_path: Path) -> None:
     assert means["A-3"] == [0.1]
     assert means["A-4"] == [0.25]
     assert claims["A-2"].conclusion.startswith("did not hold")
-    assert claims["A-4"].conclusion == "held"
+    assert claims["A-4"].conclusion.startswith("held (2 of 2")
     assert claims["A-5"].conclusion == claims["4.5"].conclusion == "was not tested"
-    assert "**A-4**: both tasks together give less than segmentation alone: **held**." in markdown(claims.values())
+    assert "**A-4**: both tasks together give less than segmentation alone: **held (" in markdown([*claims.values()])

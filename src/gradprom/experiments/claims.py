@@ -2,29 +2,64 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import csv
+import io
+import itertools
+import operator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from gradprom._chain import PRESETS, describe_chain
+from gradprom._files import write_text
 from gradprom.experiments.groups import Group, alike, common_seeds, compare
 from gradprom.experiments.statistics import Interval, verdict
 
 WEIGHT = 1e-4
 """λ of the paper."""
+TEXTS: Mapping[str, str] = {
+    "A-1": "gradprom improves on the enhancer trained alone and on a frozen recognizer at every noise level",
+    "A-2": "gradprom is better than joint training and a frozen recognizer",
+    "A-3": "with diagnosis gradprom is better unsupervised than supervised, with segmentation the reverse",
+    "A-4": "both tasks together give less than segmentation alone",
+    "A-5": "gradprom is better than a frozen recognizer under noise and blur together",
+    "4.5": "on images of another kind gradprom is better than a frozen recognizer",
+}
+"""The claims as the paper numbers them, in our words."""
+COLUMNS = ("claim", "first", "less", "degradation", "trained_on", "seeds", "difference", "low", "high", "n", "verdict")
 _ABOUT = (
     "PSNR of the first less that of the second, in dB, paired over the test images, with 95 % intervals of a bootstrap "
-    "over patients (over images where patients are not known). The intervals say nothing of other seeds, and none is "
-    "corrected for there being many comparisons: of twenty without any difference one may well be told apart."
+    "over patients (over images where patients are not known; n of them). The intervals say nothing of other seeds, "
+    "and none is corrected for there being many comparisons: of twenty without any difference one may well be told "
+    "apart."
 )
+_HEAD = (*COLUMNS[:4], "trained on", "seeds", "difference, dB", "95 % interval", "verdict", "n")
 _PLAIN = tuple(f"gaussian {sigma}" for sigma in ("0.05", "0.1", "0.2", "0.3"))
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One comparison that a claim speaks of: PSNR of the first less that of the second, in dB."""
+    """One comparison that a claim speaks of.
 
-    what: str
+    Attributes:
+        first, second: strategy, task and supervision of each side.
+        degradation: a chain.
+        trained_on: what the cascade saw of the images.
+        seeds: how many both sides have in common.
+        interval: PSNR of the first less that of the second, in dB.
+    """
+
+    first: str
+    second: str
+    degradation: str
+    trained_on: str
+    seeds: int
     interval: Interval
+
+    @property
+    def sides(self) -> tuple[str, str, str, str]:
+        """What was compared, whatever came out."""
+        return self.first, self.second, self.degradation, self.trained_on
 
 
 @dataclass(frozen=True)
@@ -32,33 +67,37 @@ class Claim:
     """A claim and what was found.
 
     Attributes:
-        name: as the paper numbers it.
-        text: what it says, in our words.
+        name: one of :data:`TEXTS`.
         findings: all comparisons that were measured; none: it was not put to the test.
     """
 
     name: str
-    text: str
     findings: tuple[Finding, ...]
 
     @property
     def conclusion(self) -> str:
-        """Held, held in part, did not hold, or could not be told.
+        """Held, held in part, did not hold, or could not be told; with how large the differences are.
 
-        >>> Claim("A-0", "", (Finding("a", Interval(0.2, 0.1, 0.3, n=9)),)).conclusion
-        'held'
+        >>> Claim("A-0", (Finding("a", "b", "gaussian 0.1", "", 1, Interval(0.2, 0.1, 0.3, n=9)),)).conclusion
+        'held (+0.2000 dB [+0.1000, +0.3000])'
         """
         verdicts = [verdict(finding.interval) for finding in self.findings]
         better, worse, total = verdicts.count("better"), verdicts.count("worse"), len(verdicts)
         if not total:
             return "was not tested"
+        counts = f"{better} of {total} comparisons so, {worse} the reverse; " if total > 1 else ""
         if not better + worse:
-            return "could not be told"
-        if better == total:
-            return "held"
-        if not better:
-            return f"did not hold (the reverse in {worse} of {total} comparisons, no difference told in the others)"
-        return f"held in {better} of {total} comparisons, the reverse in {worse}"
+            said = "could not be told"
+        elif better == total:
+            said = "held"
+        else:
+            said = "held in part" if better else "did not hold"
+        return f"{said} ({counts}{self._range()})"
+
+    def _range(self) -> str:
+        intervals = sorted((finding.interval for finding in self.findings), key=lambda one: one.mean)
+        ends = list(dict.fromkeys(f"{one.mean:+.4f} dB {_bounds(one)}" for one in (intervals[0], intervals[-1])))
+        return ends[0] if len(ends) == 1 else f"from {ends[0]} to {ends[1]}"
 
 
 def claims_of(groups: Sequence[Group]) -> list[Claim]:
@@ -75,52 +114,72 @@ def claims_of(groups: Sequence[Group]) -> list[Claim]:
         for strategy in strategies:
             yield from _pairs(which, strategy, _same("supervision", "auxiliary"))
 
-    return [
-        Claim(
-            "A-1",
-            "gradprom improves on the enhancer trained alone and on a frozen recognizer at every noise level",
-            tuple(less(plain, "enhancer_only", "frozen")),
+    found = {
+        "A-1": less(plain, "enhancer_only", "frozen"),
+        "A-2": less(plain, "joint", "frozen"),
+        "A-3": itertools.chain(
+            _supervisions(plain, "diagnosis", "unsupervised"), _supervisions(plain, "segmentation", "supervised")
         ),
-        Claim(
-            "A-2",
-            "gradprom is better than joint training and a frozen recognizer",
-            tuple(less(plain, "joint", "frozen")),
-        ),
-        Claim(
-            "A-3",
-            "with diagnosis gradprom is better unsupervised than supervised, with segmentation the reverse",
-            (*_supervisions(plain, "diagnosis", "unsupervised"), *_supervisions(plain, "segmentation", "supervised")),
-        ),
-        Claim(
-            "A-4",
-            "both tasks together give less than segmentation alone",
-            tuple(_pairs(plain, "gradprom", _same("supervision"), first="segmentation", second="both")),
-        ),
-        Claim(
-            "A-5",
-            "gradprom is better than a frozen recognizer under noise and blur together",
-            tuple(less(challenging, "frozen")),
-        ),
-        Claim(
-            "4.5", "on images of another kind gradprom is better than a frozen recognizer", tuple(less(away, "frozen"))
-        ),
-    ]
+        "A-4": _pairs(plain, "gradprom", _same("supervision"), first="segmentation", second="both"),
+        "A-5": less(challenging, "frozen"),
+        "4.5": less(away, "frozen"),
+    }
+    return [Claim(name, tuple(found[name])) for name in TEXTS]
 
 
-def markdown(claims: Iterable[Claim]) -> str:
-    """One sentence a claim, and the comparisons below it, with what their intervals are of on top."""
+def markdown(claims: Sequence[Claim]) -> str:
+    """One sentence a claim with what its intervals are of on top, and all comparisons below in a table."""
     lines = [_ABOUT, ""]
-    for claim in claims:
-        lines.append(f"- **{claim.name}**: {claim.text}: **{claim.conclusion}**.")
-        lines += [f"  - {finding.what}: {_text(finding.interval)}" for finding in claim.findings]
+    lines += [f"- **{claim.name}**: {TEXTS[claim.name]}: **{claim.conclusion}**." for claim in claims]
+    by_level = operator.attrgetter("degradation", "trained_on", "first", "second")
+    rows = [_cells(claim.name, finding) for claim in claims for finding in sorted(claim.findings, key=by_level)]
+    if rows:
+        lines += ["", *(f"| {' | '.join(row)} |" for row in (_HEAD, ["---"] * len(_HEAD), *rows))]
     return "\n".join(lines) + "\n"
 
 
-def _text(interval: Interval) -> str:
-    bounds = "too few images for an interval"
-    if interval.low is not None and interval.high is not None:
-        bounds = f"[{interval.low:+.4f}, {interval.high:+.4f}]"
-    return f"{interval.mean:+.4f} dB {bounds}, {verdict(interval)} ({interval.n} patients or images)"
+def _cells(claim: str, finding: Finding) -> list[str]:
+    interval = finding.interval
+    middle = [str(finding.seeds), f"{interval.mean:+.4f}", _bounds(interval), verdict(interval), str(interval.n)]
+    return [claim, *finding.sides, *middle]
+
+
+def write_claims(claims: Iterable[Claim], path: str | Path) -> None:
+    """Write every comparison as a row of a CSV, whole or not at all.
+
+    Args:
+        claims: with their findings.
+        path: of the file; what was there is replaced.
+    """
+    file = io.StringIO()
+    writer = csv.writer(file, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    for claim in claims:
+        for finding in claim.findings:
+            one = finding.interval
+            ends = ("" if end is None else f"{end:.6g}" for end in (one.low, one.high))
+            numbers = (finding.seeds, f"{one.mean:.6g}", *ends, one.n, verdict(one))
+            writer.writerow([claim.name, *finding.sides, *numbers])
+    write_text(Path(path), file.getvalue())
+
+
+def read_claims(path: str | Path) -> list[Claim]:
+    """The claims that :func:`write_claims` wrote, all of :data:`TEXTS`, also those without findings."""
+    found: dict[str, list[Finding]] = {name: [] for name in TEXTS}
+    with Path(path).open(encoding="utf-8", newline="") as file:
+        for row in csv.DictReader(file):
+            low, high = (float(row[end]) if row[end] else None for end in ("low", "high"))
+            interval = Interval(float(row["difference"]), low, high, int(row["n"]))
+            first, second, degradation, trained_on = (row[name] for name in COLUMNS[1:5])
+            finding = Finding(first, second, degradation, trained_on, int(row["seeds"]), interval)
+            found[row["claim"]].append(finding)
+    return [Claim(name, tuple(findings)) for name, findings in found.items()]
+
+
+def _bounds(interval: Interval) -> str:
+    if interval.low is None or interval.high is None:
+        return "too few images for an interval"
+    return f"[{interval.low:+.4f}, {interval.high:+.4f}]"
 
 
 def _same(*axes: str) -> Callable[[Group, Group], bool]:
@@ -156,10 +215,9 @@ def _supervisions(groups: Sequence[Group], auxiliary: str, better: str) -> Itera
 def _finding(a: Group, b: Group) -> Iterator[Finding]:
     interval = compare(a, b, "psnr")
     if interval is not None:
-        seeds = len(common_seeds(a, b))
         view = {"whole": "whole images of", "crop": "crops of"}[a.config.view_of("cascade")]
-        where = f"at {a.axes['degradation']}, {view} {a.config.size_of('cascade')} pixels"
-        yield Finding(f"{_name(a)} less {_name(b)} {where}, {seeds} seed{'s' if seeds > 1 else ''}", interval)
+        trained_on = f"{view} {a.config.size_of('cascade')} pixels"
+        yield Finding(_name(a), _name(b), a.axes["degradation"], trained_on, len(common_seeds(a, b)), interval)
 
 
 def _is_papers(group: Group, strategy: str) -> bool:

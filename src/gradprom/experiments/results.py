@@ -14,7 +14,7 @@ from gradprom._chain import chain_scale
 from gradprom._files import write_text
 from gradprom.experiments import paper
 from gradprom.experiments._axes import TASKS, parse_gate
-from gradprom.experiments.claims import claims_of
+from gradprom.experiments.claims import claims_of, write_claims
 from gradprom.experiments.claims import markdown as claims_markdown
 from gradprom.experiments.groups import Group, alike, compare, differences_of, groups_of, level_of, once, setting_of
 from gradprom.experiments.plan import Plan, expand
@@ -23,7 +23,7 @@ from gradprom.experiments.statistics import mean_std
 from gradprom.experiments.tables import Result, latex, markdown, write_results
 from gradprom.experiments.tradeoff import Point, tradeoff_figure
 
-TABLES, RESULTS, CLAIMS = "tables", "results.csv", "claims.md"
+TABLES, RESULTS, CLAIMS = "tables", "results.csv", "claims"
 STANDS_FOR = {"crchisto": "lizard", "tnbc": "lizard"}
 """Whose cells of the paper stand beside these datasets, which are no part of it."""
 _BASELINES = ("input", "bicubic", "non-local means", "clean")
@@ -36,7 +36,8 @@ def write(directory: str | Path, plans: Sequence[Plan], scale: str, data: Path |
     ``results.csv`` holds a row for each cell; ``tables/`` holds for each plan a CSV, a Markdown and a LaTeX file and
     the paired differences between strategies (``NAME-differences.csv``), and a picture of the trade-off between image
     quality and independent recognition wherever strategies were trained at several weights, by any of the plans.
-    ``claims.md`` says of each claim of the paper whether it held, and how our best stands to the paper's.
+    ``claims.md`` says of each claim of the paper whether it held, and how our best stands to the paper's; the
+    comparisons it rests on are rows of ``claims.csv``.
 
     Args:
         directory: of the experiment.
@@ -69,8 +70,9 @@ def write(directory: str | Path, plans: Sequence[Plan], scale: str, data: Path |
         write_results(everything, directory / RESULTS)
         for name, (title, measure, points) in planes_of(once(tested)).items():
             tradeoff_figure(points, directory / TABLES / f"tradeoff-{name}.png", title, ylabel=measure)
-        against = against_paper(everything)
-        write_text(directory / CLAIMS, claims_markdown(claims_of(once(tested))) + (f"\n{against}" if against else ""))
+        claims, against = claims_of(once(tested)), against_paper(everything)
+        write_claims(claims, directory / f"{CLAIMS}.csv")
+        write_text(directory / f"{CLAIMS}.md", claims_markdown(claims) + (f"\n{against}" if against else ""))
     return everything
 
 
