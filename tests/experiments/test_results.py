@@ -234,6 +234,21 @@ def test_images_of_one_patient_count_once(tmp_path: Path) -> None:
     assert (difference.n, difference.low) == (2, None)  # two patients: too few for an interval
 
 
+def test_seeds_that_lie_apart_leave_no_difference_told(tmp_path: Path) -> None:
+    plan = make_plan(degradation=("gaussian 0.1",), seed=(0, 1, 2))
+    gains = {"gradprom": (1.0, 1.1, 0.9), "joint": (1.0, -1.0, 0.6), "enhancer_only": (0.0, 0.0, 0.0)}
+    for run in expand(plan):
+        gain = gains[run.axes["strategy"]][run.axes["seed"]]
+        leave(tmp_path, run, 30.0 + gain, iou=0.5 + gain / 10)
+    write(tmp_path, [plan], "laptop", None)
+    rows = {(row["less"], row["measure"]): row for row in differences_in(tmp_path)}
+    alone = rows["enhancer_only", "psnr"]
+    half = 4.303 * 0.1 / 3**0.5  # every image of a seed differs by the same, so that only Student's is left
+    assert [float(alone[end]) for end in ("low", "difference", "high")] == pytest.approx([1 - half, 1, 1 + half], 1e-3)
+    assert alone["verdict"] == rows["enhancer_only", "independent_miou"]["verdict"] == "better"
+    assert rows["joint", "psnr"]["verdict"] == rows["joint", "independent_miou"]["verdict"] == "no difference told"
+
+
 def test_only_seeds_that_both_have_are_compared(tmp_path: Path) -> None:
     plan = make_plan(degradation=("gaussian 0.1",), seed=(0, 1, 2))
     for run in expand(plan):

@@ -14,6 +14,7 @@ from gradprom.experiments.statistics import (
     mean_std,
     paired_difference,
     verdict,
+    with_seeds,
 )
 from gradprom.measures import mean_ious
 
@@ -174,6 +175,38 @@ def test_several_seeds_are_averaged_image_by_image_and_do_not_count_as_images() 
     for runs in ([], [first, {"i000": 1.0}]):
         with pytest.raises(ValueError, match="at least one run"):
             average_over_seeds(runs)
+
+
+def test_seeds_widen_an_interval_as_students_does() -> None:
+    sharp = Interval(2.0, 2.0, 2.0, 40)
+    wide = with_seeds(sharp, [1.0, 2.0, 3.0])
+    # the table of Student's t, two degrees of freedom, 0.975: 4.303; the deviation of 1, 2, 3 is 1
+    half = 4.303 / math.sqrt(3)
+    assert (wide.mean, wide.low, wide.high, wide.n) == (
+        2.0,
+        pytest.approx(2 - half, 1e-3),
+        pytest.approx(2 + half, 1e-3),
+        40,
+    )
+    skew = Interval(2.0, 1.5, 4.0, 40)
+    both = with_seeds(skew, [1.0, 2.0, 3.0])
+    assert both.low == pytest.approx(2 - math.hypot(0.5, 2 - wide.low))
+    assert both.high == pytest.approx(2 + math.hypot(2.0, wide.high - 2))
+    assert with_seeds(skew, [2.0, 2.0]) == skew
+    assert with_seeds(skew, [2.0]) == skew
+    assert with_seeds(Interval(2.0, None, None, 3), [1.0, 3.0]).low is None
+
+
+def test_an_interval_over_images_and_seeds_holds_the_truth_as_often_as_it_says() -> None:
+    # each training shifts all of its images by a chance of its own, half as large as that of an image
+    held = 0
+    for trial in range(200):
+        random = np.random.default_rng(trial)
+        runs = [named(random.normal(0, 0.5) + random.normal(0, 1, 30)) for _ in range(3)]
+        interval = paired_difference(average_over_seeds(runs), named(np.zeros(30)))
+        wide = with_seeds(interval, [np.mean(list(run.values())) for run in runs])
+        held += wide.low <= 0 <= wide.high
+    assert held >= 182  # 190 are expected of an exact interval; fewer than 182 have p = 0.008
 
 
 @given(st.lists(st.floats(-100, 100), min_size=2, max_size=10))

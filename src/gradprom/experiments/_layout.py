@@ -42,8 +42,9 @@ _RECOGNITION = (
 )
 _DIFFERENCE = (
     "Paired over the test images, each image averaged over the seeds first. In brackets: the interval of a bootstrap "
-    "over the patients, or over the images where patients are not known, at a confidence of {}, which says nothing of "
-    "other seeds. No difference told: the interval holds 0, or there are too few for one."
+    "over the patients, or over the images where patients are not known, at a confidence of {}. With one seed it says "
+    "nothing of other trainings; several widen it by how far they lie apart. No difference told: the interval holds 0, "
+    "or there are too few for one."
 )
 
 

@@ -29,9 +29,9 @@ TEXTS: Mapping[str, str] = {
 COLUMNS = ("claim", "first", "less", "degradation", "trained_on", "seeds", "difference", "low", "high", "n", "verdict")
 _ABOUT = (
     "PSNR of the first less that of the second, in dB, paired over the test images, with 95 % intervals of a bootstrap "
-    "over patients (over images where patients are not known; n of them). The intervals say nothing of other seeds, "
-    "and none is corrected for there being many comparisons: of twenty without any difference one may well be told "
-    "apart."
+    "over patients (over images where patients are not known; n of them). With one seed an interval says nothing of "
+    "other trainings; several widen it. None is corrected for there being many comparisons: of twenty without any "
+    "difference one may well be told apart."
 )
 _HEAD = (*COLUMNS[:4], "trained on", "seeds", "difference, dB", "95 % interval", "verdict", "n")
 _PLAIN = tuple(f"gaussian {sigma}" for sigma in ("0.05", "0.1", "0.2", "0.3"))

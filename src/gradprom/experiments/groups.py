@@ -9,6 +9,7 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from gradprom._chain import PRESETS, chain_scale, chain_sigma, describe_chain, parse_chain
@@ -20,6 +21,7 @@ from gradprom.experiments.statistics import (
     bootstrap_difference,
     paired_difference,
     verdict,
+    with_seeds,
 )
 from gradprom.training.config import Config, StageConfig, TrainingConfig, differing
 
@@ -69,26 +71,25 @@ class Group:
         return frozenset(run.run.axes["seed"] for run in self.runs)
 
     def of(self, seeds: frozenset[int]) -> Group:
-        """The runs of some of the seeds."""
-        kept = [pair for pair in zip(self.runs, self.measured, strict=True) if pair[0].run.axes["seed"] in seeds]
-        runs, measured = zip(*kept, strict=True)
+        """The runs of some of the seeds, in their order."""
+        pairs = zip(self.runs, self.measured, strict=True)
+        by_seed = {run.run.axes["seed"]: (run, measured) for run, measured in pairs}
+        runs, measured = zip(*(by_seed[seed] for seed in sorted(seeds)), strict=True)
         return replace(self, runs=runs, measured=measured)
 
-    def values(self, measure: str) -> dict[str, float] | None:
-        """A measure of the enhanced images by patient (by image where patients are not known), averaged over the seeds.
+    def values(self, measure: str) -> list[dict[str, float]] | None:
+        """For each seed a measure of the enhanced images by patient (by image where patients are not known).
 
         None where it was not taken, or is not finite: of an enhancer that diverged nothing can be said.
         """
         taken = [_values(measured.images, measure) for measured in self.measured]
         finite = all(values and all(map(math.isfinite, values.values())) for values in taken)
-        return average_over_seeds(taken) if finite and all(v.keys() == taken[0].keys() for v in taken) else None
+        return taken if finite and all(values.keys() == taken[0].keys() for values in taken) else None
 
-    def matrices(self) -> dict[str, Tensor] | None:
-        """What the independent reader read of the pixels, by patient or image: confusion matrices, added over seeds."""
+    def matrices(self) -> list[dict[str, Tensor]] | None:
+        """For each seed what the independent reader read of the pixels, by patient or image: confusion matrices."""
         taken = [_matrices(measured.images) for measured in self.measured]
-        if not all(taken) or any(found.keys() != taken[0].keys() for found in taken):
-            return None
-        return {unit: sum((found[unit] for found in taken[1:]), taken[0][unit]) for unit in taken[0]}
+        return taken if all(taken) and all(found.keys() == taken[0].keys() for found in taken) else None
 
 
 def groups_of(plan: Plan, runs: Sequence[RunResult]) -> list[Group]:
@@ -164,25 +165,34 @@ def compare(a: Group, b: Group, measure: str) -> Interval | None:
     Of a seed both must have begun from the same warmed-up enhancer. Where an experiment goes on on another machine with
     nothing but what was measured on the first, it is trained anew and differs by far more than strategies do.
     The bootstrap draws patients where they are known, and images where not: images of one patient are no independent
-    samples. Accuracy and mIoU are the independent reader's; mIoU is pooled in each resample.
+    samples. Accuracy and mIoU are the independent reader's; mIoU is pooled in each resample. Where there are several
+    seeds, the interval is the wider the farther they lie apart.
     """
     common = common_seeds(a, b)
     if not common:
         return None
     a, b = a.of(common), b.of(common)
     if measure == "independent_miou":
-        mine, others = a.matrices(), b.matrices()
-        if mine is None or others is None or mine.keys() != others.keys():
-            return None
-        import torch
-
-        from gradprom.measures import mean_ious
-
-        units = sorted(mine)
-        first, second = (torch.stack([side[unit] for unit in units]) for side in (mine, others))
-        return bootstrap_difference(first, second, mean_ious)
+        return _compare_mious(a.matrices(), b.matrices())
     left, right = a.values(measure), b.values(measure)
-    return paired_difference(left, right) if left and right and left.keys() == right.keys() else None
+    if left is None or right is None or left[0].keys() != right[0].keys():
+        return None
+    of_seeds = [fmean(one.values()) - fmean(other.values()) for one, other in zip(left, right, strict=True)]
+    return with_seeds(paired_difference(average_over_seeds(left), average_over_seeds(right)), of_seeds)
+
+
+def _compare_mious(left: list[dict[str, Tensor]] | None, right: list[dict[str, Tensor]] | None) -> Interval | None:
+    if left is None or right is None or left[0].keys() != right[0].keys():
+        return None
+    import torch
+
+    from gradprom.measures import mean_ious
+
+    # of each side: seeds, patients or images, and the two of a confusion matrix
+    stacks = [torch.stack([torch.stack([of[unit] for unit in sorted(of)]) for of in side]) for side in (left, right)]
+    ours, theirs = (mean_ious(stack.sum(1)) for stack in stacks)
+    first, second = (stack.sum(0) for stack in stacks)
+    return with_seeds(bootstrap_difference(first, second, mean_ious), (ours - theirs).tolist())
 
 
 def differences_of(groups: Sequence[Group]) -> list[dict[str, Any]]:
