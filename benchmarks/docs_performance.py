@@ -59,7 +59,9 @@ def split(name: str) -> tuple[str, str]:
 
 
 def table(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """A line for each case, a column for each thing that was measured."""
+    """A line for each case, a column for each thing that was measured, and one for the processor where that differs."""
+    processors = {row["pinned"]["processor"] for row in rows}
+    by_case = {split(row["name"])[0]: [row["pinned"]["processor"]] * (len(processors) > 1) for row in rows}
     columns = list(dict.fromkeys(split(row["name"])[1] for row in rows))
     cells: dict[str, dict[str, Mapping[str, Any]]] = {}
     for row in rows:
@@ -69,9 +71,10 @@ def table(rows: Sequence[Mapping[str, Any]]) -> list[str]:
         what: next((c[what]["goal"] for c in cells.values() if what in c and c[what]["goal"]), None) for what in columns
     }
     heads = [what + (f" (goal {goals[what].replace('<', '&lt;')})" if goals[what] else "") for what in columns]
-    lines = ["| | " + " | ".join(heads) + " |", "| --- |" + " --- |" * len(columns)]
+    heads += ["processor"] * (len(processors) > 1)
+    lines = ["| | " + " | ".join(heads) + " |", "| --- |" + " --- |" * len(heads)]
     for case, found in cells.items():
-        lines.append(f"| {case} | " + " | ".join(cell(found.get(what)) for what in columns) + " |")
+        lines.append(f"| {case} | " + " | ".join([*(cell(found.get(what)) for what in columns), *by_case[case]]) + " |")
     return lines
 
 
