@@ -60,8 +60,10 @@ def split(name: str) -> tuple[str, str]:
 
 def table(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     """A line for each case, a column for each thing that was measured, and one for the processor where that differs."""
-    processors = {row["pinned"]["processor"] for row in rows}
-    by_case = {split(row["name"])[0]: [row["pinned"]["processor"]] * (len(processors) > 1) for row in rows}
+    by_case: dict[str, list[str]] = {}
+    for row in rows:
+        of_case = by_case.setdefault(split(row["name"])[0], [])
+        of_case += [row["pinned"]["processor"]] * (row["pinned"]["processor"] not in of_case)
     columns = list(dict.fromkeys(split(row["name"])[1] for row in rows))
     cells: dict[str, dict[str, Mapping[str, Any]]] = {}
     for row in rows:
@@ -71,10 +73,12 @@ def table(rows: Sequence[Mapping[str, Any]]) -> list[str]:
         what: next((c[what]["goal"] for c in cells.values() if what in c and c[what]["goal"]), None) for what in columns
     }
     heads = [what + (f" (goal {goals[what].replace('<', '&lt;')})" if goals[what] else "") for what in columns]
-    heads += ["processor"] * (len(processors) > 1)
+    differ = len({processor for of_case in by_case.values() for processor in of_case}) > 1
+    heads += ["processor"] * differ
     lines = ["| | " + " | ".join(heads) + " |", "| --- |" + " --- |" * len(heads)]
     for case, found in cells.items():
-        lines.append(f"| {case} | " + " | ".join([*(cell(found.get(what)) for what in columns), *by_case[case]]) + " |")
+        texts = [case, *(cell(found.get(what)) for what in columns), *([" and ".join(by_case[case])] * differ)]
+        lines.append(f"| {' | '.join(texts)} |")
     return lines
 
 

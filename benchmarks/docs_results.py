@@ -4,9 +4,9 @@
     gradprom experiment PLAN... -o experiment --data DATA      (again, until all is done)
     python benchmarks/docs_results.py experiment
 
-Tables that the experiment knows less of than docs do stay as they are. What stands above the marker in docs/results.md
-is written by hand and left alone. docs/experiment holds of each finished run what the tables are made from: every test
-image's measures, and no image and no weights.
+Tables and pictures that the experiment knows less of than docs do stay as they are. What stands above the marker in
+docs/results.md is written by hand and left alone. docs/experiment holds of each finished run what the tables are made
+from: every test image's measures, and no image and no weights.
 """
 
 from __future__ import annotations
@@ -15,13 +15,14 @@ import json
 import shutil
 import sys
 from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 
 from gradprom.experiments.claims import Claim, markdown, read_claims, write_claims
 from gradprom.experiments.engine import RECORD
 from gradprom.experiments.records import RUNS, is_trained
-from gradprom.experiments.results import against_paper
-from gradprom.experiments.tables import read_results, write_results
+from gradprom.experiments.results import against_paper, plane_name
+from gradprom.experiments.tables import Result, read_results, write_results
 
 MARKER = "<!-- below: made by benchmarks/docs_results.py -->"
 CLAIMS = "The paper's claims"
@@ -32,13 +33,18 @@ MEASURED = ("run.json", "measured.json", "evaluation.json", "evaluation.csv")
 
 def main(directory: Path, docs: Path = DOCS) -> None:
     tables = directory / "tables"
+    if not (directory / "claims.csv").exists():
+        raise SystemExit(f"{directory}: has no claims.csv: make its tables by gradprom experiment --tables-only first")
     before, after = read_results(docs / "results.csv"), read_results(directory / "results.csv")
-    known, now = (Counter(row.table for row in rows) for rows in (before, after))
+    claims = merged(read_claims(docs / "claims.csv"), read_claims(directory / "claims.csv"))
+    known, now = trainings(before), trainings(after)
     stays = {table for table, count in known.items() if now[table] < count}
+    held = {plane_of(row) for row in before if row.table in stays}
     keep_measured(directory, docs / "experiment")
 
     rows = [row for row in after if row.table not in stays] + [row for row in before if row.table in stays]
     write_results(rows, docs / "results.csv")
+    write_claims(claims, docs / "claims.csv")
 
     page = docs / "results.md"
     head, _, below = page.read_text(encoding="utf-8").partition(MARKER)
@@ -48,10 +54,9 @@ def main(directory: Path, docs: Path = DOCS) -> None:
             title, text = path.read_text(encoding="utf-8").removeprefix("### ").split("\n", 1)
             sections[title] = text
     for picture in tables.glob("tradeoff-*.png"):
-        shutil.copy(picture, docs / picture.name)
+        if not (docs / picture.name).exists() or picture.stem not in held:
+            shutil.copy(picture, docs / picture.name)
     pictures = [f"![{path.stem}]({path.name})\n" for path in sorted(docs.glob("tradeoff-*.png"))]
-    claims = merged(read_claims(docs / "claims.csv"), read_claims(directory / "claims.csv"))
-    write_claims(claims, docs / "claims.csv")
     said = f"{markdown(claims)}\n{against_paper(rows)}"
     for made_above in (CLAIMS, TRADEOFF):
         sections.pop(made_above, None)
@@ -59,15 +64,29 @@ def main(directory: Path, docs: Path = DOCS) -> None:
     parts = [f"{CLAIMS}\n\n{said}", *middle, "\n".join([f"{TRADEOFF}\n", *pictures])]
     page.write_text(f"{head}{MARKER}\n\n" + "\n".join(f"## {part.strip()}\n" for part in parts), encoding="utf-8")
     for table in sorted(stays):
-        print(f"table {table}: {now[table]} rows here, {known[table]} in docs, which stay")
+        print(f"table {table}: {now[table]} trainings here, {known[table]} in docs, which stay")
+
+
+def trainings(rows: Iterable[Result]) -> Counter[str]:
+    """Of each table how many cells it has, each as often as it has seeds."""
+    return Counter(row.table for row in rows for _ in range(row.seeds or 1))
+
+
+def plane_of(row: Result) -> str:
+    """The name of the picture that a row may be drawn in."""
+    return f"tradeoff-{plane_name(row.dataset, row.level, row.auxiliary, row.supervision)}"
 
 
 def merged(before: list[Claim], after: list[Claim]) -> list[Claim]:
-    """The claims with the comparisons of both; of one that is in both the later counts."""
-    return [
-        Claim(new.name, tuple({one.sides: one for one in (*old.findings, *new.findings)}.values()))
-        for old, new in zip(before, after, strict=True)
-    ]
+    """The claims with the comparisons of both; of one that is in both that of more seeds, or else the later, counts."""
+    found = []
+    for old, new in zip(before, after, strict=True):
+        kept = {one.sides: one for one in old.findings}
+        for one in new.findings:
+            if one.sides not in kept or one.seeds >= kept[one.sides].seeds:
+                kept[one.sides] = one
+        found.append(Claim(new.name, tuple(kept.values())))
+    return found
 
 
 def keep_measured(directory: Path, kept: Path) -> None:

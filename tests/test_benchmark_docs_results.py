@@ -1,6 +1,8 @@
 """How the results of an experiment come into docs beside those that were there."""
 
+import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
@@ -8,7 +10,7 @@ import pytest
 
 from gradprom.experiments.tables import Result, read_results, write_results
 
-HEADER = "claim,first,less,degradation,trained_on,seeds,difference,low,high,n,verdict\n"
+HEADER = "claim,dataset,first,less,degradation,trained_on,seeds,difference,low,high,n,verdict\n"
 
 
 @pytest.fixture(scope="module")
@@ -17,27 +19,36 @@ def script(load_script: Callable[[str], ModuleType]) -> ModuleType:
 
 
 def test_claims_of_two_experiments_are_one(script: ModuleType, tmp_path: Path) -> None:
-    better = "A-1,a,b,gaussian 0.2,crops,1,0.2,0.1,0.3,9,better\n"
-    told = "A-1,a,b,gaussian 0.1,crops,1,0,-0.1,0.1,9,no difference told\n"
-    worse = "A-1,a,b,gaussian 0.1,crops,1,-0.2,-0.3,-0.1,9,worse\n"
-    for name, rows in (("before", better + told), ("after", worse)):
+    row = "A-1,{},a,b,gaussian {},crops,{},{},{},{},9,{}\n".format
+    better = row("isic2018", 0.2, 1, 0.2, 0.1, 0.3, "better")
+    told = row("isic2018", 0.1, 1, 0, -0.1, 0.1, "no difference told")
+    worse = row("isic2018", 0.1, 1, -0.2, -0.3, -0.1, "worse")
+    elsewhere = row("camus", 0.1, 1, 0.2, 0.1, 0.3, "better")
+    of_three = row("isic2018", 0.3, 3, 0, -0.1, 0.1, "no difference told")
+    of_one = row("isic2018", 0.3, 1, 0.2, 0.1, 0.3, "better")
+    for name, rows in (("before", better + told + of_three), ("after", worse + elsewhere + of_one)):
         (tmp_path / name).write_text(HEADER + rows)
     merged = script.merged(*(script.read_claims(tmp_path / name) for name in ("before", "after")))
     script.write_claims(merged, tmp_path / "merged")
-    assert (tmp_path / "merged").read_text() == HEADER + better + worse
+    assert (tmp_path / "merged").read_text() == HEADER + better + worse + of_three + elsewhere
 
 
 def test_what_docs_know_more_of_stays(script: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     docs, experiment = tmp_path / "docs", tmp_path / "experiment"
-    for folder, counts in ((docs, {"2": 1, "5": 2}), (experiment, {"2": 2, "5": 1})):
+    # of Table 8 the experiment has as many cells, of one seed in place of two
+    for folder, counts, seeds in ((docs, {"2": 1, "5": 2, "8": 1}, 2), (experiment, {"2": 3, "5": 1, "8": 1}, 1)):
         tables = folder / "tables"
         tables.mkdir(parents=True)
-        rows = [Result(table, folder.name, "denoise", "0.1", "joint") for table, n in counts.items() for _ in range(n)]
+        cell = Result("", "isic2018", "denoise", "0.1", "joint", "supervised", "both", psnr=30.0, seeds=seeds)
+        rows = [replace(cell, table=table, ssim=float(seeds)) for table, n in counts.items() for _ in range(n)]
+        (tables / "tradeoff-isic2018-0.1-both-supervised.png").write_text(folder.name)
+        (tables / f"tradeoff-only-in-{folder.name}.png").write_text(folder.name)
         write_results(rows, folder / "results.csv")
         (folder / "claims.csv").write_text(HEADER)
         for table in counts:
             (tables / f"table{table}.md").write_text(f"### Table {table}\n\nby {folder.name}\n")
             write_results([row for row in rows if row.table == table], tables / f"table{table}.csv")
+    shutil.copy(docs / "tables" / "tradeoff-isic2018-0.1-both-supervised.png", docs)
     (experiment / "experiment.yaml").touch()
     done, begun = experiment / "runs" / "done", experiment / "runs" / "begun"
     for run, finished in ((done, "true"), (begun, "false")):
@@ -55,15 +66,26 @@ def test_what_docs_know_more_of_stays(script: ModuleType, tmp_path: Path, capsys
     page = (docs / "results.md").read_text()
     assert page.startswith(f"# By hand\n\n{script.MARKER}\n\n## The paper's claims\n")
     assert "## Table 2\n\nby experiment\n\n## Table 5\n\nby docs\n" in page
-    kept_rows = [(row.table, row.dataset) for row in read_results(docs / "results.csv")]
-    assert kept_rows == [("2", "experiment")] * 2 + [("5", "docs")] * 2
-    assert capsys.readouterr().out == "table 5: 1 rows here, 2 in docs, which stay\n"
+    kept_rows = [(row.table, row.seeds) for row in read_results(docs / "results.csv")]
+    assert kept_rows == [("2", 1)] * 3 + [("5", 2)] * 2 + [("8", 2)]
+    assert "| 5 | isic2018 | 0.1 | 30.000 (joint) | 36.173 | -6.173 |" in page
+    # what it shows of Tables 5 and 8 docs know more of
+    assert (docs / "tradeoff-isic2018-0.1-both-supervised.png").read_text() == "docs"
+    assert (docs / "tradeoff-only-in-experiment.png").read_text() == "experiment"
+    assert "![tradeoff-only-in-experiment](tradeoff-only-in-experiment.png)" in page
+    assert capsys.readouterr().out == (
+        "table 5: 1 trainings here, 4 in docs, which stay\ntable 8: 1 trainings here, 2 in docs, which stay\n"
+    )
     kept = {path.relative_to(docs / "experiment").as_posix() for path in (docs / "experiment").rglob("*.*")}
     own = {"run.json", "evaluation.json", "evaluation.csv"}
     assert kept == {"experiment.yaml", *(f"runs/done/{name}" for name in own)} | {
         f"runs/done/on-other/evaluation.{ending}" for ending in ("json", "csv")
     }
 
+    (experiment / "claims.csv").unlink()
+    with pytest.raises(SystemExit, match="--tables-only"):
+        script.main(experiment, docs)
+    (experiment / "claims.csv").write_text(HEADER)
     (done / "evaluation.json").write_text('{"dataset": "/home/me/data"}')
     with pytest.raises(SystemExit, match="names a folder of this machine"):
         script.main(experiment, docs)

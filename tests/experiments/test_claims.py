@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from gradprom.experiments.claims import TEXTS, Claim, Finding, claims_of, markdown, read_claims, write_claims
-from gradprom.experiments.groups import groups_of
+from gradprom.experiments.groups import groups_of, once
 from gradprom.experiments.plan import Grid, Plan, expand
 from gradprom.experiments.records import summarise
 from gradprom.experiments.statistics import Interval
@@ -21,8 +21,8 @@ BETTER, WORSE, NEITHER = (Interval(mean, mean - 0.1, mean + 0.1, 9) for mean in 
         ((), "was not tested"),
         ((NEITHER, NEITHER), "could not be told"),
         ((BETTER, BETTER), "held"),
-        ((BETTER, NEITHER), "held in part (1 of 2 comparisons so, 0 the reverse"),
-        ((BETTER, WORSE), "held in part (1 of 2 comparisons so, 1 the reverse"),
+        ((BETTER, NEITHER), "could not be told (1 of 2 comparisons so, 0 the reverse"),
+        ((BETTER, WORSE), "did not hold (1 of 2 comparisons so, 1 the reverse"),
         ((WORSE, NEITHER), "did not hold (0 of 2 comparisons so, 1 the reverse"),
     ],
 )
@@ -31,7 +31,9 @@ def test_a_conclusion_is_no_stronger_than_its_intervals(intervals: tuple[Interva
 
 
 def findings(*intervals: Interval) -> tuple[Finding, ...]:
-    return tuple(Finding(f"a{n}", "b", "gaussian 0.1", "", 1, interval) for n, interval in enumerate(intervals))
+    return tuple(
+        Finding("isic2018", f"a{n}", "b", "gaussian 0.1", "", 1, interval) for n, interval in enumerate(intervals)
+    )
 
 
 def test_a_conclusion_says_how_large_the_differences_are() -> None:
@@ -50,11 +52,42 @@ def test_what_is_written_is_read_again(tmp_path: Path) -> None:
 
 
 def test_the_table_shows_each_comparison_by_its_level() -> None:
-    at = [Finding("a", "b", f"gaussian {sigma}", "crops of 96 pixels", 2, BETTER) for sigma in ("0.2", "0.1")]
+    at = [Finding("camus", "a", "b", f"gaussian {sigma}", "crops of 96 pixels", 2, BETTER) for sigma in ("0.2", "0.1")]
     *_, first, second = markdown([Claim("A-1", tuple(at))]).splitlines()
     interval = "+1.0000 | [+0.9000, +1.1000] | better | 9"
-    assert first == f"| A-1 | a | b | gaussian 0.1 | crops of 96 pixels | 2 | {interval} |"
-    assert second == f"| A-1 | a | b | gaussian 0.2 | crops of 96 pixels | 2 | {interval} |"
+    assert first == f"| A-1 | camus | a | b | gaussian 0.1 | crops of 96 pixels | 2 | {interval} |"
+    assert second == f"| A-1 | camus | a | b | gaussian 0.2 | crops of 96 pixels | 2 | {interval} |"
+
+
+def test_a_comparison_that_several_plans_hold_is_one_with_all_their_seeds(tmp_path: Path) -> None:
+    base = {
+        "dataset": {"name": "isic2018", "root": "."},
+        "segmentation": {"encoder": "resnet18"},
+        "training": {"view": "whole"},
+    }
+    axes = {"degradation": ("gaussian 0.1",), "strategy": ("enhancer_only", "gradprom"), "auxiliary": ("segmentation",)}
+    plans = [
+        Plan(f"table{number}", "A table", "table2", base, {}, (Grid({**axes, "seed": seeds}),))
+        for number, seeds in enumerate([(0,), (0, 1, 2), (2,)])
+    ]
+    gains = (0.5, -0.25, 0.5)
+    groups = []
+    for plan in plans:
+        for run in expand(plan):
+            gain = gains[run.axes["seed"]] if run.axes["strategy"] == "gradprom" else 0.0
+            leave(tmp_path, run.name, 30.0 + gain)
+        groups += groups_of(plan, summarise(tmp_path, expand(plan)))
+    (finding,) = claims_of(once(groups))[0].findings
+    assert (finding.dataset, finding.seeds, finding.interval.mean) == ("isic2018", 3, pytest.approx(0.25))
+    assert finding.interval.low < 0 < finding.interval.high  # of seed 0 alone it would be better
+
+
+def leave(directory: Path, name: str, psnr: float) -> None:
+    folder = directory / "runs" / name
+    folder.mkdir(parents=True, exist_ok=True)
+    lines = [f"enhanced,i{number},{psnr}" for number in range(8)]
+    (folder / "evaluation.csv").write_text("\n".join(["method,id,psnr", *lines]) + "\n")
+    (folder / "evaluation.json").write_text('{"summary": {"enhanced": {"images": 8}}}')
 
 
 def test_each_claim_compares_what_it_is_about(tmp_path: Path) -> None:
@@ -76,11 +109,7 @@ def test_each_claim_compares_what_it_is_about(tmp_path: Path) -> None:
     for run in expand(plan):
         value = psnr[run.axes["strategy"]] - (0.25 if run.axes["auxiliary"] == "both" else 0)
         value += 0.1 if run.axes["supervision"] == "supervised" else 0
-        folder = tmp_path / "runs" / run.name
-        folder.mkdir(parents=True)
-        lines = [f"enhanced,i{number},{value}" for number in range(8)]
-        (folder / "evaluation.csv").write_text("\n".join(["method,id,psnr", *lines]) + "\n")
-        (folder / "evaluation.json").write_text('{"summary": {"enhanced": {"images": 8}}}')
+        leave(tmp_path, run.name, value)
     claims = {claim.name: claim for claim in claims_of(groups_of(plan, summarise(tmp_path, expand(plan))))}
     means = {name: sorted({round(f.interval.mean, 2) for f in claim.findings}) for name, claim in claims.items()}
     assert means["A-1"] == [-0.5, 0.75, 0.85, 1.0, 1.1]  # less frozen, and less the enhancer trained alone

@@ -26,14 +26,15 @@ TEXTS: Mapping[str, str] = {
     "4.5": "on images of another kind gradprom is better than a frozen recognizer",
 }
 """The claims as the paper numbers them, in our words."""
-COLUMNS = ("claim", "first", "less", "degradation", "trained_on", "seeds", "difference", "low", "high", "n", "verdict")
+_SIDES = ("dataset", "first", "less", "degradation", "trained_on")
+COLUMNS = ("claim", *_SIDES, "seeds", "difference", "low", "high", "n", "verdict")
 _ABOUT = (
     "PSNR of the first less that of the second, in dB, paired over the test images, with 95 % intervals of a bootstrap "
     "over patients (over images where patients are not known; n of them). With one seed an interval says nothing of "
     "other trainings; several widen it. None is corrected for there being many comparisons: of twenty without any "
     "difference one may well be told apart."
 )
-_HEAD = (*COLUMNS[:4], "trained on", "seeds", "difference, dB", "95 % interval", "verdict", "n")
+_HEAD = ("claim", *_SIDES[:-1], "trained on", "seeds", "difference, dB", "95 % interval", "verdict", "n")
 _PLAIN = tuple(f"gaussian {sigma}" for sigma in ("0.05", "0.1", "0.2", "0.3"))
 
 
@@ -42,6 +43,7 @@ class Finding:
     """One comparison that a claim speaks of.
 
     Attributes:
+        dataset: what both were tested on.
         first, second: strategy, task and supervision of each side.
         degradation: a chain.
         trained_on: what the cascade saw of the images.
@@ -49,6 +51,7 @@ class Finding:
         interval: PSNR of the first less that of the second, in dB.
     """
 
+    dataset: str
     first: str
     second: str
     degradation: str
@@ -57,9 +60,9 @@ class Finding:
     interval: Interval
 
     @property
-    def sides(self) -> tuple[str, str, str, str]:
+    def sides(self) -> tuple[str, ...]:
         """What was compared, whatever came out."""
-        return self.first, self.second, self.degradation, self.trained_on
+        return self.dataset, self.first, self.second, self.degradation, self.trained_on
 
 
 @dataclass(frozen=True)
@@ -76,9 +79,11 @@ class Claim:
 
     @property
     def conclusion(self) -> str:
-        """Held, held in part, did not hold, or could not be told; with how large the differences are.
+        """Held, did not hold, or could not be told, with how large the differences are.
 
-        >>> Claim("A-0", (Finding("a", "b", "gaussian 0.1", "", 1, Interval(0.2, 0.1, 0.3, n=9)),)).conclusion
+        A claim speaks of all its comparisons: it held where all are as it says, and did not where one is the reverse.
+
+        >>> Claim("A-0", (Finding("isic2018", "a", "b", "blur 3 1", "", 1, Interval(0.2, 0.1, 0.3, n=9)),)).conclusion
         'held (+0.2000 dB [+0.1000, +0.3000])'
         """
         verdicts = [verdict(finding.interval) for finding in self.findings]
@@ -86,12 +91,7 @@ class Claim:
         if not total:
             return "was not tested"
         counts = f"{better} of {total} comparisons so, {worse} the reverse; " if total > 1 else ""
-        if not better + worse:
-            said = "could not be told"
-        elif better == total:
-            said = "held"
-        else:
-            said = "held in part" if better else "did not hold"
+        said = "did not hold" if worse else "held" if better == total else "could not be told"
         return f"{said} ({counts}{self._range()})"
 
     def _range(self) -> str:
@@ -131,7 +131,7 @@ def markdown(claims: Sequence[Claim]) -> str:
     """One sentence a claim with what its intervals are of on top, and all comparisons below in a table."""
     lines = [_ABOUT, ""]
     lines += [f"- **{claim.name}**: {TEXTS[claim.name]}: **{claim.conclusion}**." for claim in claims]
-    by_level = operator.attrgetter("degradation", "trained_on", "first", "second")
+    by_level = operator.attrgetter("dataset", "degradation", "trained_on", "first", "second")
     rows = [_cells(claim.name, finding) for claim in claims for finding in sorted(claim.findings, key=by_level)]
     if rows:
         lines += ["", *(f"| {' | '.join(row)} |" for row in (_HEAD, ["---"] * len(_HEAD), *rows))]
@@ -170,8 +170,8 @@ def read_claims(path: str | Path) -> list[Claim]:
         for row in csv.DictReader(file):
             low, high = (float(row[end]) if row[end] else None for end in ("low", "high"))
             interval = Interval(float(row["difference"]), low, high, int(row["n"]))
-            first, second, degradation, trained_on = (row[name] for name in COLUMNS[1:5])
-            finding = Finding(first, second, degradation, trained_on, int(row["seeds"]), interval)
+            dataset, first, second, degradation, trained_on = (row[name] for name in _SIDES)
+            finding = Finding(dataset, first, second, degradation, trained_on, int(row["seeds"]), interval)
             found[row["claim"]].append(finding)
     return [Claim(name, tuple(findings)) for name, findings in found.items()]
 
@@ -217,7 +217,8 @@ def _finding(a: Group, b: Group) -> Iterator[Finding]:
     if interval is not None:
         view = {"whole": "whole images of", "crop": "crops of"}[a.config.view_of("cascade")]
         trained_on = f"{view} {a.config.size_of('cascade')} pixels"
-        yield Finding(_name(a), _name(b), a.axes["degradation"], trained_on, len(common_seeds(a, b)), interval)
+        where = a.axes["degradation"], trained_on, len(common_seeds(a, b))
+        yield Finding(a.dataset, _name(a), _name(b), *where, interval)
 
 
 def _is_papers(group: Group, strategy: str) -> bool:

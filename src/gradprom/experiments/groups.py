@@ -114,8 +114,17 @@ def groups_of(plan: Plan, runs: Sequence[RunResult]) -> list[Group]:
 
 
 def once(groups: Iterable[Group]) -> list[Group]:
-    """Groups of several plans, those of the same runs once."""
-    return list({(group.dataset, *(run.run.key for run in group.runs)): group for group in groups}.values())
+    """Groups of several plans, those of the same cell as one, with all seeds that any of the plans has."""
+    cells: dict[str, dict[str, tuple[Group, RunResult, Measured]]] = {}
+    for group in groups:
+        config = replace(group.config, training=replace(group.config.training, seed=0))
+        cell = cells.setdefault(f"{group.dataset} {differing(config)!r}", {})
+        cell |= {run.run.key: (group, run, seen) for run, seen in zip(group.runs, group.measured, strict=True)}
+    found = []
+    for cell in cells.values():
+        names, runs, measured = zip(*cell.values(), strict=True)
+        found.append(Group(names[0].dataset, runs, measured))
+    return found
 
 
 def level_of(degradation: str) -> str:

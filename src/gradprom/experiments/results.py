@@ -127,8 +127,8 @@ def planes_of(groups: Sequence[Group]) -> dict[str, tuple[str, str, list[Point]]
         alone = [group for group in groups if group.axes["strategy"] == "enhancer_only" and alike(group, found[0])]
         measure = _MEASURES[str(_task(found[0]))]
         points = [point for group in (*alone, *found) if (point := _point(group, measure)) is not None]
-        what = ", ".join((found[0].dataset, level_of(axes["degradation"]), axes["auxiliary"], axes["supervision"]))
-        name = re.sub(r"[^\w.]+", "-", what)
+        words = (found[0].dataset, level_of(axes["degradation"]), axes["auxiliary"], axes["supervision"])
+        what, name = ", ".join(words), plane_name(*words)
         while name in planes:  # the same in another setting
             name += "-b"
         size = found[0].config.size_of("cascade")
@@ -139,6 +139,15 @@ def planes_of(groups: Sequence[Group]) -> dict[str, tuple[str, str, list[Point]]
         if points:
             planes[name] = (what, read, points)
     return planes
+
+
+def plane_name(dataset: str, level: str, auxiliary: str | None, supervision: str | None) -> str:
+    """What a plane's picture is named after.
+
+    >>> plane_name("isic2018 to crchisto", "0.2", "segmentation", "supervised")
+    'isic2018-to-crchisto-0.2-segmentation-supervised'
+    """
+    return re.sub(r"[^\w.]+", "-", f"{dataset}, {level}, {auxiliary}, {supervision}")
 
 
 def against_paper(results: Iterable[Result]) -> str:
