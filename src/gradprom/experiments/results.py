@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -107,7 +108,8 @@ def planes_of(groups: Sequence[Group]) -> dict[str, tuple[str, str, list[Point]]
     """The planes of image quality and independent recognition: by name a title, what is read, and the points.
 
     One for each dataset, level, task, supervision and setting in which there are at least three weights; the enhancer
-    that was trained alone is in each that it can be compared in.
+    that was trained alone is in each that it can be compared in. All points of a plane are of the same seeds, for
+    trainings differ by more than many strategies do: of those that most of them have, and who lacks one is left out.
     """
     planes: dict[str, tuple[str, str, list[Point]]] = {}
     members: dict[str, list[Group]] = {}
@@ -126,7 +128,7 @@ def planes_of(groups: Sequence[Group]) -> dict[str, tuple[str, str, list[Point]]
             continue
         alone = [group for group in groups if group.axes["strategy"] == "enhancer_only" and alike(group, found[0])]
         measure = _MEASURES[str(_task(found[0]))]
-        points = [point for group in (*alone, *found) if (point := _point(group, measure)) is not None]
+        points = [point for group in _of_same_seeds([*alone, *found]) if (point := _point(group, measure)) is not None]
         words = (found[0].dataset, level_of(axes["degradation"]), axes["auxiliary"], axes["supervision"])
         what, name = ", ".join(words), plane_name(*words)
         while name in planes:  # the same in another setting
@@ -244,6 +246,12 @@ def _point(group: Group, measure: str) -> Point | None:
     gate, ratio = parse_gate(group.axes["gate"] or "hard")
     name = group.axes["strategy"] if gate == "hard" else f"{group.axes['strategy']} {gate}"
     return Point(name, group.axes["weight"], ratio, psnr, recognition)
+
+
+def _of_same_seeds(groups: Sequence[Group]) -> list[Group]:
+    times = Counter(group.seeds for group in groups)
+    seeds = max(times, key=lambda one: (times[one], len(one)))
+    return [group.of(seeds) for group in groups if seeds <= group.seeds]
 
 
 def _mean(summaries: Sequence[Mapping[str, float | None]], name: str) -> tuple[float | None, float | None]:
