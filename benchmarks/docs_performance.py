@@ -60,10 +60,6 @@ def split(name: str) -> tuple[str, str]:
 
 def table(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     """A line for each case, a column for each thing that was measured, and one for the processor where that differs."""
-    by_case: dict[str, list[str]] = {}
-    for row in rows:
-        of_case = by_case.setdefault(split(row["name"])[0], [])
-        of_case += [row["pinned"]["processor"]] * (row["pinned"]["processor"] not in of_case)
     columns = list(dict.fromkeys(split(row["name"])[1] for row in rows))
     cells: dict[str, dict[str, Mapping[str, Any]]] = {}
     for row in rows:
@@ -73,11 +69,13 @@ def table(rows: Sequence[Mapping[str, Any]]) -> list[str]:
         what: next((c[what]["goal"] for c in cells.values() if what in c and c[what]["goal"]), None) for what in columns
     }
     heads = [what + (f" (goal {goals[what].replace('<', '&lt;')})" if goals[what] else "") for what in columns]
-    differ = len({processor for of_case in by_case.values() for processor in of_case}) > 1
+    differ = len({row["pinned"]["processor"] for row in rows}) > 1
     heads += ["processor"] * differ
     lines = ["| | " + " | ".join(heads) + " |", "| --- |" + " --- |" * len(heads)]
     for case, found in cells.items():
-        texts = [case, *(cell(found.get(what)) for what in columns), *([" and ".join(by_case[case])] * differ)]
+        texts = [case, *(cell(found.get(what)) for what in columns)]
+        if differ:
+            texts.append(" and ".join(dict.fromkeys(row["pinned"]["processor"] for row in found.values())))
         lines.append(f"| {' | '.join(texts)} |")
     return lines
 

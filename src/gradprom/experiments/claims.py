@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import io
 import itertools
 import operator
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -11,9 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gradprom._chain import PRESETS, describe_chain
-from gradprom._files import write_text
+from gradprom._files import atomic_path
 from gradprom.experiments.groups import Group, alike, common_seeds, compare
-from gradprom.experiments.statistics import Interval, verdict
+from gradprom.experiments.statistics import Interval, as_columns, verdict
 
 WEIGHT = 1e-4
 """λ of the paper."""
@@ -151,16 +150,14 @@ def write_claims(claims: Iterable[Claim], path: str | Path) -> None:
         claims: with their findings.
         path: of the file; what was there is replaced.
     """
-    file = io.StringIO()
-    writer = csv.writer(file, lineterminator="\n")
-    writer.writerow(COLUMNS)
-    for claim in claims:
-        for finding in claim.findings:
-            one = finding.interval
-            ends = ("" if end is None else f"{end:.6g}" for end in (one.low, one.high))
-            numbers = (finding.seeds, f"{one.mean:.6g}", *ends, one.n, verdict(one))
-            writer.writerow([claim.name, *finding.sides, *numbers])
-    write_text(Path(path), file.getvalue())
+    with atomic_path(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(COLUMNS)
+        for claim in claims:
+            for finding in claim.findings:
+                one = finding.interval
+                numbers = (finding.seeds, *as_columns(one).values(), one.n, verdict(one))
+                writer.writerow([claim.name, *finding.sides, *numbers])
 
 
 def read_claims(path: str | Path) -> list[Claim]:

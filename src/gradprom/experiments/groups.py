@@ -17,6 +17,7 @@ from gradprom.experiments.plan import Plan
 from gradprom.experiments.records import Measured, RunResult
 from gradprom.experiments.statistics import (
     Interval,
+    as_columns,
     average_over_seeds,
     bootstrap_difference,
     paired_difference,
@@ -115,16 +116,12 @@ def groups_of(plan: Plan, runs: Sequence[RunResult]) -> list[Group]:
 
 def once(groups: Iterable[Group]) -> list[Group]:
     """Groups of several plans, those of the same cell as one, with all seeds that any of the plans has."""
-    cells: dict[str, dict[str, tuple[Group, RunResult, Measured]]] = {}
+    cells: dict[tuple[str, str], dict[str, tuple[RunResult, Measured]]] = {}
     for group in groups:
         config = replace(group.config, training=replace(group.config.training, seed=0))
-        cell = cells.setdefault(f"{group.dataset} {differing(config)!r}", {})
-        cell |= {run.run.key: (group, run, seen) for run, seen in zip(group.runs, group.measured, strict=True)}
-    found = []
-    for cell in cells.values():
-        names, runs, measured = zip(*cell.values(), strict=True)
-        found.append(Group(names[0].dataset, runs, measured))
-    return found
+        cell = cells.setdefault((group.dataset, repr(differing(config))), {})
+        cell |= {pair[0].run.key: pair for pair in zip(group.runs, group.measured, strict=True)}
+    return [Group(key[0], *map(tuple, zip(*cell.values(), strict=True))) for key, cell in cells.items()]
 
 
 def level_of(degradation: str) -> str:
@@ -236,9 +233,7 @@ def _difference(a: Group, b: Group, measure: str, interval: Interval) -> dict[st
         "method": a.name,
         "less": b.name,
         "measure": measure,
-        "difference": f"{interval.mean:.6g}",
-        "low": "" if interval.low is None else f"{interval.low:.6g}",
-        "high": "" if interval.high is None else f"{interval.high:.6g}",
+        **as_columns(interval),
         "patients_or_images": interval.n,
         "seeds": len(common_seeds(a, b)),
         "verdict": verdict(interval),

@@ -69,9 +69,10 @@ def write(directory: str | Path, plans: Sequence[Plan], scale: str, data: Path |
         write_text(path.with_name(f"{plan.name}-differences.csv"), _csv(differences_of(groups)))
     if everything:
         write_results(everything, directory / RESULTS)
-        for name, (title, measure, points) in planes_of(once(tested)).items():
+        cells = once(tested)
+        for name, (title, measure, points) in planes_of(cells).items():
             tradeoff_figure(points, directory / TABLES / f"tradeoff-{name}.png", title, ylabel=measure)
-        claims, against = claims_of(once(tested)), against_paper(everything)
+        claims, against = claims_of(cells), against_paper(everything)
         write_claims(claims, directory / f"{CLAIMS}.csv")
         write_text(directory / f"{CLAIMS}.md", claims_markdown(claims) + (f"\n{against}" if against else ""))
     return everything
@@ -112,7 +113,7 @@ def planes_of(groups: Sequence[Group]) -> dict[str, tuple[str, str, list[Point]]
     trainings differ by more than many strategies do: of those that most of them have, and who lacks one is left out.
     """
     planes: dict[str, tuple[str, str, list[Point]]] = {}
-    members: dict[str, list[Group]] = {}
+    members: dict[tuple[tuple[str, str, Any, Any], str], list[Group]] = {}
     for group in groups:
         if (
             _task(group) is not None
@@ -121,15 +122,13 @@ def planes_of(groups: Sequence[Group]) -> dict[str, tuple[str, str, list[Point]]
         ):
             level = level_of(group.axes["degradation"])
             words = (group.dataset, level, group.axes["auxiliary"], group.axes["supervision"])
-            members.setdefault(f"{words!r} {setting_of(group)!r}", []).append(group)
-    for found in members.values():
-        axes = found[0].axes
+            members.setdefault((words, repr(setting_of(group))), []).append(group)
+    for (words, _), found in members.items():
         if len({group.axes["weight"] for group in found}) < 3:
             continue
         alone = [group for group in groups if group.axes["strategy"] == "enhancer_only" and alike(group, found[0])]
         measure = _MEASURES[str(_task(found[0]))]
         points = [point for group in _of_same_seeds([*alone, *found]) if (point := _point(group, measure)) is not None]
-        words = (found[0].dataset, level_of(axes["degradation"]), axes["auxiliary"], axes["supervision"])
         what, name = ", ".join(words), plane_name(*words)
         while name in planes:  # the same in another setting
             name += "-b"

@@ -181,6 +181,17 @@ def with_seeds(interval: Interval, differences: Sequence[float]) -> Interval:
     return replace(interval, low=low, high=interval.mean + math.hypot(interval.high - interval.mean, half))
 
 
+def as_columns(interval: Interval) -> dict[str, str]:
+    """What a CSV holds of an interval: six significant digits, an empty field for None.
+
+    Example:
+        >>> as_columns(Interval(0.2, None, None, n=3))
+        {'difference': '0.2', 'low': '', 'high': ''}
+    """
+    values = {"difference": interval.mean, "low": interval.low, "high": interval.high}
+    return {name: "" if value is None else f"{value:.6g}" for name, value in values.items()}
+
+
 def verdict(interval: Interval) -> Verdict:
     """What an interval of a measure of which more is better allows to say.
 
