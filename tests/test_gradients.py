@@ -36,8 +36,8 @@ def product(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
 def test_inner_products_by_hand_and_in_the_wider_type() -> None:
     xs = [torch.tensor([1.0, 2]), None, torch.tensor([[3.0]]), None]
     ys = [torch.tensor([3.0, 4]), torch.ones(1), torch.tensor([[-1.0]]), None]
-    products = inner([xs, ys], [(0, 1), (1, 1), (0, 0)], CPU)
-    assert products.tolist() == [[11, 0, -3, 0], [25, 1, 1, 0], [5, 0, 9, 0]]
+    products = inner([xs, ys], [(1, 1), (0, 0), (0, 1)], CPU)
+    assert products.tolist() == [[25, 1, 1, 0], [5, 0, 9, 0], [11, 0, -3, 0]]
     assert products.dtype == torch.float32
     assert product(torch.ones(1).half(), torch.ones(1).half()).dtype == torch.float32
     # 300² does not fit into float16
@@ -73,6 +73,26 @@ def test_inner_product_whatever_the_layout_and_the_length(shape: tuple[int, ...]
     got = product(x.to(memory_format=layout), y).item()
     # as if float32 products were summed without error
     assert got == pytest.approx(expected, abs=1e-6 * (x.double().norm() * y.double().norm()).item())
+
+
+def test_inner_products_of_many_tensors_large_and_small_some_missing() -> None:
+    torch.manual_seed(0)
+    sizes = [(7,), (300, 400), (), (0,), (128, 128), (1 << 16,), (5, 4)] * 12
+    lists: list[list[torch.Tensor | None]] = [[torch.randn(size) for size in sizes] for _ in range(3)]
+    for i in range(len(sizes)):  # each is missing in one list or another, some in all
+        for which, gradients in enumerate(lists):
+            if (i // 7) & (1 << which):
+                gradients[i] = None
+    pairs = [(0, 0), (1, 1), (1, 0), (2, 2), (2, 0)]
+    products = inner(lists, pairs, CPU)
+    assert products.shape == (len(pairs), len(sizes))
+    for (x, y), row in zip(pairs, products.tolist(), strict=True):
+        for a, b, got in zip(lists[x], lists[y], row, strict=True):
+            if a is None or b is None:
+                assert got == 0
+            else:
+                bound = 1e-6 * float(a.double().norm() * b.double().norm())
+                assert got == pytest.approx(float((a.double() * b.double()).sum()), abs=bound)
 
 
 def test_long_sums_keep_their_digits() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import repeat
 
 import torch
 from torch import Tensor
@@ -12,6 +13,9 @@ Gradients = list[Tensor | None]
 # as many products are summed in one go: a longer float32 sum loses digits, shorter ones cost calls, and so much of
 # several gradients stays in a processor's cache while it is used again
 _RUN = 1 << 16
+
+# of small tensors it is the calls that cost: so many at once, each of so many numbers at most, are joined into one
+_SMALL, _TOGETHER = 1 << 14, 32
 
 
 def own(*lists: Gradients) -> None:
@@ -39,25 +43,52 @@ def inner(lists: Sequence[Sequence[Tensor | None]], pairs: Sequence[tuple[int, i
     >>> inner([x, y], [(0, 0), (0, 1)], torch.device("cpu"))
     tensor([[ 5.,  0.], [11.,  0.]])
     """
-    columns = [_column(parts, pairs).to(device) for parts in zip(*lists, strict=True)]
-    widest = torch.float64 if any(column.dtype == torch.float64 for column in columns) else torch.float32
-    return torch.stack([column.to(widest) for column in columns], dim=1)
+    # what joins two lists goes first: both are then read from memory at once, sooner than one after the other
+    order = sorted(pairs, key=lambda pair: pair[0] == pair[1])
+    columns = list(zip(*lists, strict=True))
+    sizes = [max((part.numel() for part in parts if part is not None), default=0) for parts in columns]
+    found = {i: _column(parts, order) for i, parts in enumerate(columns) if sizes[i] > _SMALL}
+    small = [i for i, size in enumerate(sizes) if size <= _SMALL]
+    for some in (small[start : start + _TOGETHER] for start in range(0, len(small), _TOGETHER)):
+        gradients = [[of[i] for i in some] for of in lists]
+        found |= zip(some, _small_columns(gradients, [sizes[i] for i in some], order, device), strict=True)
+    table = torch.stack([found[i].to(device) for i in range(len(columns))], dim=1)
+    return table[[order.index(pair) for pair in pairs]]
 
 
 def _column(parts: Sequence[Tensor | None], pairs: Sequence[tuple[int, int]]) -> Tensor:
-    """The inner products of one parameter's gradients, shape (pairs,)."""
-    first = next((part for part in parts if part is not None), None)
-    if first is None:
-        return torch.zeros(len(pairs))
+    """The inner products of a large parameter's gradients, shape (pairs,)."""
+    first = next(part for part in parts if part is not None)
     wide = torch.promote_types(first.dtype, torch.float32)
     order = _as_stored(first)
-    flat = [None if part is None else part.permute(order).reshape(-1).to(wide) for part in parts]
-    run = _RUN if first.device.type == "cpu" else max(1, first.numel())
-    sums = [first.new_zeros(len(pairs), dtype=wide)]
-    for start in range(0, first.numel(), run):
-        pieces = [None if x is None else x[start : start + run] for x in flat]
-        sums.append(torch.stack([_dot(pieces[x], pieces[y], sums[0]) for x, y in pairs]))
-    return torch.stack(sums).sum(0)
+    run = _RUN if first.device.type == "cpu" else first.numel()
+    flat = [repeat(None) if x is None else torch.split(x.permute(order).reshape(-1).to(wide), run) for x in parts]
+    zero = first.new_zeros((), dtype=wide)
+    dots = [
+        # by BLAS: a tensor of their products would cost several times as much as all else here
+        zero if pieces[x] is None or pieces[y] is None else torch.dot(pieces[x], pieces[y])
+        for pieces in zip(*flat, strict=False)
+        for x, y in pairs
+    ]
+    return torch.stack(dots).view(-1, len(pairs)).sum(0)
+
+
+def _small_columns(
+    lists: Sequence[Gradients], sizes: list[int], pairs: Sequence[tuple[int, int]], device: torch.device
+) -> list[Tensor]:
+    """Those of several small parameters' gradients, in a few calls."""
+    vectors = []
+    for gradients in lists:
+        parts = zip(gradients, sizes, strict=True)
+        vectors.append(_joined([torch.zeros(size) if x is None else x for x, size in parts], device))
+    products = torch.stack([vectors[x] * vectors[y] for x, y in pairs])
+    return [part.sum(1) for part in torch.split(products, sizes, dim=1)]
+
+
+def _joined(tensors: Sequence[Tensor], device: torch.device) -> Tensor:
+    """One flat vector of float32 or wider."""
+    vector = torch.cat([tensor.reshape(-1).to(device) for tensor in tensors])
+    return vector.to(torch.promote_types(vector.dtype, torch.float32))
 
 
 def _as_stored(tensor: Tensor) -> list[int]:
@@ -65,22 +96,20 @@ def _as_stored(tensor: Tensor) -> list[int]:
     return sorted(range(tensor.dim()), key=tensor.stride, reverse=True)
 
 
-def _dot(x: Tensor | None, y: Tensor | None, zeros: Tensor) -> Tensor:
-    # of two gradients by BLAS: a tensor of their products would cost several times as much as all else here
-    return zeros[0] if x is None or y is None else torch.dot(x, y)
-
-
 def checksum(gradients: Gradients, device: torch.device) -> Tensor:
     """Finite, shape (1,), only where all the gradients are; where it is not, :func:`all_finite` tells.
 
     A sum cannot hide what is not finite, and costs half of what extremes do; but it overflows where they do not.
     """
-    sums = [torch.zeros((), device=device)]
-    for gradient in gradients:
-        if gradient is not None:
+    present = [gradient for gradient in gradients if gradient is not None]
+    small = [gradient for gradient in present if gradient.numel() <= _SMALL]
+    sums = [_joined([torch.zeros(1), *small], device).sum()]
+    for gradient in present:
+        if gradient.numel() > _SMALL:
             wide = torch.promote_types(gradient.dtype, torch.float32)
-            sums.append(gradient.permute(_as_stored(gradient)).sum(dtype=wide).abs().float().to(device))
-    return torch.stack(sums).sum().reshape(1)
+            flat = gradient.permute(_as_stored(gradient)).reshape(-1)  # summed sooner than in several dimensions
+            sums.append(flat.sum(dtype=wide).to(device))
+    return torch.stack(sums).sum().abs().float().reshape(1)
 
 
 def all_finite(gradients: Gradients) -> bool:
@@ -129,7 +158,7 @@ def add_to_grad(parameters: list[Tensor], gradients: Gradients) -> None:
             continue
         if parameter.grad is not None:
             parameter.grad = parameter.grad.add_(gradient)
-        elif _strides(parameter) == _strides(gradient):
+        elif parameter.stride() == gradient.stride() or _strides(parameter) == _strides(gradient):
             parameter.grad = gradient
         else:
             parameter.grad = torch.empty_like(parameter).copy_(gradient)
