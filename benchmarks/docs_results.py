@@ -4,13 +4,15 @@
     gradprom experiment PLAN... -o experiment --data DATA      (again, until all is done)
     python benchmarks/docs_results.py experiment
 
-Tables and pictures that the experiment knows less of than docs do stay as they are. What stands above the marker in
-docs/results.md is written by hand and left alone. docs/experiment holds of each finished run what the tables are made
-from: every test image's measures, and no image and no weights.
+Tables and planes (a picture and its figures) that the experiment knows less of than docs do stay as they are, and
+tables of other plans than gradprom's own do not come into docs. What stands above the marker in docs/results.md is
+written by hand and left alone. docs/experiment holds of each finished run what the tables are made from: every test
+image's measures, and no image and no weights.
 """
 
 from __future__ import annotations
 
+import csv
 import json
 import shutil
 import sys
@@ -20,8 +22,10 @@ from pathlib import Path
 
 from gradprom.experiments.claims import Claim, markdown, read_claims, write_claims
 from gradprom.experiments.engine import RECORD
+from gradprom.experiments.plan import shipped_plans
+from gradprom.experiments.planes import plane_markdown, plane_name
 from gradprom.experiments.records import RUNS, is_trained
-from gradprom.experiments.results import against_paper, plane_name
+from gradprom.experiments.results import against_paper
 from gradprom.experiments.tables import Result, read_results, write_results
 
 MARKER = "<!-- below: made by benchmarks/docs_results.py -->"
@@ -35,11 +39,15 @@ def main(directory: Path, docs: Path = DOCS) -> None:
     tables = directory / "tables"
     if not (directory / "claims.csv").exists():
         raise SystemExit(f"{directory}: has no claims.csv: make its tables by gradprom experiment --tables-only first")
-    before, after = read_results(docs / "results.csv"), read_results(directory / "results.csv")
+    shipped = {plan.name: plan.title for plan in shipped_plans()}
+    named = {name.removeprefix("table") for name in shipped}
+    before, after = (
+        [row for row in read_results(folder / "results.csv") if row.table in named] for folder in (docs, directory)
+    )
     claims = merged(read_claims(docs / "claims.csv"), read_claims(directory / "claims.csv"))
     known, now = trainings(before), trainings(after)
     stays = {table for table, count in known.items() if now[table] < count}
-    held = {plane_of(row) for row in before if row.table in stays}
+    in_docs, here = planes([row for row in before if row.table in stays]), planes(after)
     keep_measured(directory, docs / "experiment")
 
     rows = [row for row in after if row.table not in stays] + [row for row in before if row.table in stays]
@@ -49,19 +57,18 @@ def main(directory: Path, docs: Path = DOCS) -> None:
     page = docs / "results.md"
     head, _, below = page.read_text(encoding="utf-8").partition(MARKER)
     sections = dict(part.split("\n", 1) for part in below.split("\n## ")[1:])
-    for path in sorted(tables.glob("*.md")):
-        if stays.isdisjoint(row.table for row in read_results(path.with_suffix(".csv"))):
-            title, text = path.read_text(encoding="utf-8").removeprefix("### ").split("\n", 1)
-            sections[title] = text
+    for name, title in shipped.items():
+        path = tables / f"{name}.md"
+        if path.exists() and stays.isdisjoint(row.table for row in read_results(path.with_suffix(".csv"))):
+            sections[title] = path.read_text(encoding="utf-8").split("\n", 1)[1]
     for picture in tables.glob("tradeoff-*.png"):
-        if not (docs / picture.name).exists() or picture.stem not in held:
-            shutil.copy(picture, docs / picture.name)
-    pictures = [f"![{path.stem}]({path.name})\n" for path in sorted(docs.glob("tradeoff-*.png"))]
+        if here[picture.stem] >= in_docs[picture.stem]:
+            for path in (picture, picture.with_suffix(".csv")):
+                shutil.copy(path, docs / path.name)
     said = f"{markdown(claims)}\n{against_paper(rows)}"
-    for made_above in (CLAIMS, TRADEOFF):
-        sections.pop(made_above, None)
-    middle = [f"{title}\n{sections[title]}" for title in sorted(sections)]
-    parts = [f"{CLAIMS}\n\n{said}", *middle, "\n".join([f"{TRADEOFF}\n", *pictures])]
+    middle = [f"{title}\n{sections[title]}" for title in sorted(shipped.values()) if title in sections]
+    shown = [plane(path) for path in sorted(docs.glob("tradeoff-*.png"))]
+    parts = [f"{CLAIMS}\n\n{said}", *middle, "\n".join([f"{TRADEOFF}\n", *shown])]
     page.write_text(f"{head}{MARKER}\n\n" + "\n".join(f"## {part.strip()}\n" for part in parts), encoding="utf-8")
     for table in sorted(stays):
         print(f"table {table}: {now[table]} trainings here, {known[table]} in docs, which stay")
@@ -72,9 +79,19 @@ def trainings(rows: Iterable[Result]) -> Counter[str]:
     return Counter(row.table for row in rows for _ in range(row.seeds or 1))
 
 
-def plane_of(row: Result) -> str:
-    """The name of the picture that a row may be drawn in."""
-    return f"tradeoff-{plane_name(row.dataset, row.level, row.auxiliary, row.supervision)}"
+def planes(rows: Iterable[Result]) -> Counter[str]:
+    """Of each picture, by its name, how many trainings it may show."""
+    return Counter(
+        f"tradeoff-{plane_name(row.dataset, row.level, row.auxiliary, row.supervision)}"
+        for row in rows
+        for _ in range(row.seeds or 1)
+    )
+
+
+def plane(picture: Path) -> str:
+    """A picture, and its figures below it."""
+    with picture.with_suffix(".csv").open(encoding="utf-8", newline="") as file:
+        return f"![{picture.stem}]({picture.name})\n\n{plane_markdown(list(csv.DictReader(file)))}"
 
 
 def merged(before: list[Claim], after: list[Claim]) -> list[Claim]:

@@ -55,8 +55,9 @@ def called(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
         calls.append({"plans": plans, "directory": directory, **options})
         return []
 
-    def write_results(directory: Path, plans: Sequence[Plan], scale: str, data: Path | None) -> None:
+    def write_results(directory: Path, plans: Sequence[Plan], scale: str, data: Path | None) -> bool:
         calls.append({"tables": directory, "plans": plans, "scale": scale, "data": data})
+        return True
 
     monkeypatch.delenv("GRADPROM_DATA", raising=False)
     monkeypatch.setattr("gradprom.experiments.engine.run_experiment", run_experiment)
@@ -88,6 +89,12 @@ def test_defaults(plan: Path, called: list[dict[str, Any]], monkeypatch: pytest.
     assert called[2]["data"] == Path("from/environment")
     assert "tables" in called[2]
     assert len(called) == 3
+
+
+def test_where_nothing_is_measured_there_are_no_tables(plan: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"out: holds no measured run of small: .* leave out --tables-only"):
+        run(plan, "-o", tmp_path / "out", "--tables-only", "--data", tmp_path)
+    assert not (tmp_path / "out").exists()
 
 
 def test_failures_are_listed_and_the_rest_has_its_tables(

@@ -78,7 +78,7 @@ def parse_chain(text: str) -> tuple[Link, ...]:
     ``challenging physical`` are names of whole chains.
 
     Raises:
-        UserError: a name is unknown, or a number is missing, too many or out of its range.
+        UserError: the text is empty, a name is unknown, or a number is missing, too many or out of its range.
 
     Example:
         >>> [str(link) for link in parse_chain("challenging")]
@@ -87,6 +87,8 @@ def parse_chain(text: str) -> tuple[Link, ...]:
         (Link(name='poisson', values=(Range(low=0.0, high=0.1),), probability=0.5),)
     """
     words = " ".join(text.split())
+    if not words:
+        raise UserError(f"degradation is empty: {_EXAMPLE}, or none for images left as they are")
     words = PRESETS.get(words, words)
     return tuple(_link(part.split()) for part in words.split("+")) if words else ()
 

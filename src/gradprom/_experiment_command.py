@@ -71,7 +71,11 @@ def _experiment(options: argparse.Namespace) -> int:
         except KeyboardInterrupt:
             print(f"gradprom: interrupted; the same command goes on with {options.output}", file=sys.stderr)
             return 130
-    write_results(options.output, plans, options.scale, data)
+    if not write_results(options.output, plans, options.scale, data) and not failures:
+        raise UserError(
+            f"{options.output}: holds no measured run of {', '.join(plan.name for plan in plans)}: give the folder of "
+            "that experiment, or leave out --tables-only to begin it"
+        )
     for failure in failures:
         print(f"{failure.name}: {failure.reason}", file=sys.stderr)
     if failures:
@@ -83,11 +87,11 @@ def _experiment(options: argparse.Namespace) -> int:
     return 0
 
 
-def write_results(directory: Path, plans: Sequence[Plan], scale: str, data: Path | None) -> None:
-    """Write the tables of what is done of an experiment."""
+def write_results(directory: Path, plans: Sequence[Plan], scale: str, data: Path | None) -> bool:
+    """Write the tables of what is done of an experiment, if there is any."""
     from gradprom.experiments.results import write
 
-    write(directory, plans, scale, data)
+    return bool(write(directory, plans, scale, data))
 
 
 def _plans(names: Sequence[str], seeds: Sequence[int] | None) -> list[Plan]:

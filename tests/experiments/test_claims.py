@@ -20,7 +20,7 @@ BETTER, WORSE, NEITHER = (Interval(mean, mean - 0.1, mean + 0.1, 9) for mean in 
     [
         ((), "was not tested"),
         ((NEITHER, NEITHER), "could not be told"),
-        ((BETTER, BETTER), "held"),
+        ((BETTER, BETTER), "held (2 of 2 comparisons so, 0 the reverse, "),
         ((BETTER, NEITHER), "could not be told (1 of 2 comparisons so, 0 the reverse"),
         ((BETTER, WORSE), "did not hold (1 of 2 comparisons so, 1 the reverse"),
         ((WORSE, NEITHER), "did not hold (0 of 2 comparisons so, 1 the reverse"),
@@ -30,17 +30,29 @@ def test_a_conclusion_is_no_stronger_than_its_intervals(intervals: tuple[Interva
     assert Claim("A-1", findings(*intervals)).conclusion.startswith(conclusion)
 
 
-def findings(*intervals: Interval) -> tuple[Finding, ...]:
+def findings(*intervals: Interval, seeds: int = 3) -> tuple[Finding, ...]:
     return tuple(
-        Finding("isic2018", f"a{n}", "b", "gaussian 0.1", "", 1, interval) for n, interval in enumerate(intervals)
+        Finding("isic2018", f"a{n}", "b", "gaussian 0.1", "", seeds, interval) for n, interval in enumerate(intervals)
     )
 
 
-def test_a_conclusion_says_how_large_the_differences_are() -> None:
+@pytest.mark.parametrize("of_one", [(BETTER, BETTER), (WORSE,), (BETTER, WORSE, NEITHER)])
+def test_one_training_decides_nothing(of_one: tuple[Interval, ...]) -> None:
+    assert Claim("A-1", findings(*of_one, seeds=1)).conclusion.startswith("could not be told (of one training: ")
+    assert Claim("A-1", (*findings(*of_one, seeds=1), *findings(BETTER))).conclusion.startswith("could not be told")
+    assert Claim("A-1", (*findings(*of_one, seeds=1), *findings(WORSE))).conclusion.startswith("did not hold")
+
+
+def test_a_conclusion_says_how_large_the_differences_are_and_of_how_many_trainings() -> None:
     few = Interval(-2.0, None, None, 3)
     assert Claim("A-1", findings(BETTER)).conclusion == "held (+1.0000 dB [+0.9000, +1.1000])"
     assert Claim("A-1", findings(NEITHER, BETTER, few)).conclusion.endswith(
-        "; from -2.0000 dB too few images for an interval to +1.0000 dB [+0.9000, +1.1000])"
+        ", from -2.0000 dB too few images for an interval to +1.0000 dB [+0.9000, +1.1000])"
+    )
+    mixed = Claim("A-1", (*findings(WORSE, BETTER, seeds=1), *findings(NEITHER, seeds=3))).conclusion
+    assert mixed == (
+        "could not be told (of 3 trainings: +0.0000 dB [-0.1000, +0.1000]; of one training: 1 of 2 comparisons so, "
+        "1 the reverse, from -1.0000 dB [-1.1000, -0.9000] to +1.0000 dB [+0.9000, +1.1000])"
     )
 
 
@@ -95,8 +107,9 @@ def test_each_claim_compares_what_it_is_about(tmp_path: Path) -> None:
         "degradation": ("gaussian 0.1",),
         "strategy": ("enhancer_only", "gradprom", "joint", "frozen"),
         "supervision": ("supervised", "unsupervised"),
-        "auxiliary": ("segmentation", "both"),
+        "auxiliary": ("diagnosis", "segmentation", "both"),
         "gate": ("hard", "cone 0.5"),
+        "seed": (0, 1),
     }
     base = {
         "dataset": {"name": "isic2018", "root": "."},
@@ -107,16 +120,16 @@ def test_each_claim_compares_what_it_is_about(tmp_path: Path) -> None:
     plan = Plan("table2", "A table", "table2", base, {}, (Grid(axes, ({"strategy": ("joint",), "gate": ("hard",)},)),))
     psnr = {"enhancer_only": 30.0, "gradprom": 31.0, "joint": 35.0, "frozen": 31.5}
     for run in expand(plan):
-        value = psnr[run.axes["strategy"]] - (0.25 if run.axes["auxiliary"] == "both" else 0)
+        value = psnr[run.axes["strategy"]] - {"both": 0.25, "diagnosis": 0.1}.get(run.axes["auxiliary"], 0)
         value += 0.1 if run.axes["supervision"] == "supervised" else 0
         leave(tmp_path, run.name, value)
     claims = {claim.name: claim for claim in claims_of(groups_of(plan, summarise(tmp_path, expand(plan))))}
     means = {name: sorted({round(f.interval.mean, 2) for f in claim.findings}) for name, claim in claims.items()}
-    assert means["A-1"] == [-0.5, 0.75, 0.85, 1.0, 1.1]  # less frozen, and less the enhancer trained alone
+    assert means["A-1"] == [-0.5, 0.75, 0.85, 0.9, 1.0, 1.1]  # less frozen, and less the enhancer trained alone
     assert means["A-2"] == [-0.5]  # joint has the cone here, which the paper knows nothing of
-    assert means["A-3"] == [0.1]
-    assert means["A-4"] == [0.25]
-    assert claims["A-2"].conclusion.startswith("did not hold")
-    assert claims["A-4"].conclusion.startswith("held (2 of 2")
+    assert means["A-3"] == [-0.1, 0.1]  # with diagnosis the paper has it the other way round
+    assert means["A-4"] == [0.15, 0.25]
+    assert claims["A-2"].conclusion.startswith("did not hold (0 of 6 comparisons so, 6 the reverse, ")
+    assert claims["A-4"].conclusion.startswith("held (4 of 4")
     assert claims["A-5"].conclusion == claims["4.5"].conclusion == "was not tested"
-    assert "**A-4**: both tasks together give less than segmentation alone: **held (" in markdown([*claims.values()])
+    assert "**A-4**: both tasks together give less than either alone: **held (" in markdown([*claims.values()])

@@ -65,7 +65,7 @@ def drawn(path: Path, given_: list[Point], title: str = "t") -> np.ndarray:
 MADE_UP = [
     Point("enhancer_only", None, None, 32.0, 0.70),
     *(
-        Point(strategy, weight, ratio, 32.0 - 40 * weight * loss, 0.70 + weight, 0.05, 0.01)
+        Point(strategy, weight, ratio, 32.0 - 40 * weight * loss, 0.70 + weight, (0.05, 0.02), (0.01, 0.0))
         for weight in (1e-4, 1e-2)
         for strategy, ratio, loss in (("joint", None, 2), ("gradprom", None, 1), ("gradprom", 0.5, 0.1))
     ),

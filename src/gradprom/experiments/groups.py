@@ -13,6 +13,7 @@ from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from gradprom._chain import PRESETS, chain_scale, chain_sigma, describe_chain, parse_chain
+from gradprom.experiments._axes import TASKS
 from gradprom.experiments.plan import Plan
 from gradprom.experiments.records import Measured, RunResult
 from gradprom.experiments.statistics import (
@@ -20,6 +21,7 @@ from gradprom.experiments.statistics import (
     as_columns,
     average_over_seeds,
     bootstrap_difference,
+    mean_std,
     paired_difference,
     verdict,
     with_seeds,
@@ -157,6 +159,18 @@ def setting_of(group: Group) -> dict[str, Any]:
     dataset = replace(config.dataset, root=None, max_pixels=0)
     parts = {"dataset": dataset, "enhancer": config.enhancer, "training": training}
     return {name: differing(part) for name, part in parts.items()} | {"degradation": config.degradation}
+
+
+def task_of(group: Group) -> str | None:
+    """What recognition is, for both tasks that of the pixels; None where there is no recognizer."""
+    tasks = TASKS[group.axes["auxiliary"]]
+    return tasks[-1] if tasks else None
+
+
+def mean_of(summaries: Sequence[Mapping[str, Any]], name: str) -> tuple[float | None, float | None]:
+    """Mean and standard deviation over seeds of what all of them measured, or None."""
+    values = [value for summary in summaries if (value := summary.get(name)) is not None]
+    return mean_std(values) if len(values) == len(summaries) else (None, None)
 
 
 def common_seeds(a: Group, b: Group) -> frozenset[int]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import re
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -14,15 +13,25 @@ from typing import Any
 from gradprom._chain import chain_scale
 from gradprom._files import write_text
 from gradprom.experiments import paper
-from gradprom.experiments._axes import TASKS, parse_gate
+from gradprom.experiments._axes import parse_gate
 from gradprom.experiments.claims import claims_of, write_claims
 from gradprom.experiments.claims import markdown as claims_markdown
-from gradprom.experiments.groups import Group, alike, compare, differences_of, groups_of, level_of, once, setting_of
+from gradprom.experiments.groups import (
+    Group,
+    alike,
+    compare,
+    differences_of,
+    groups_of,
+    level_of,
+    mean_of,
+    once,
+    task_of,
+)
 from gradprom.experiments.plan import Plan, expand
+from gradprom.experiments.planes import planes_of
 from gradprom.experiments.records import summarise
-from gradprom.experiments.statistics import mean_std
 from gradprom.experiments.tables import Result, latex, markdown, write_results
-from gradprom.experiments.tradeoff import Point, tradeoff_figure
+from gradprom.experiments.tradeoff import tradeoff_figure
 
 TABLES, RESULTS, CLAIMS = "tables", "results.csv", "claims"
 STANDS_FOR = {"crchisto": "lizard", "tnbc": "lizard"}
@@ -36,7 +45,8 @@ def write(directory: str | Path, plans: Sequence[Plan], scale: str, data: Path |
 
     ``results.csv`` holds a row for each cell; ``tables/`` holds for each plan a CSV, a Markdown and a LaTeX file and
     the paired differences between strategies (``NAME-differences.csv``), and a picture of the trade-off between image
-    quality and independent recognition wherever strategies were trained at several weights, by any of the plans.
+    quality and independent recognition, with its figures as CSV, wherever strategies were trained at several weights,
+    by any of the plans.
     ``claims.md`` says of each claim of the paper whether it held, and how our best stands to the paper's; the
     comparisons it rests on are rows of ``claims.csv``.
 
@@ -70,8 +80,10 @@ def write(directory: str | Path, plans: Sequence[Plan], scale: str, data: Path |
     if everything:
         write_results(everything, directory / RESULTS)
         cells = once(tested)
-        for name, (title, measure, points) in planes_of(cells).items():
-            tradeoff_figure(points, directory / TABLES / f"tradeoff-{name}.png", title, ylabel=measure)
+        for plane in planes_of(cells):
+            path = directory / TABLES / f"tradeoff-{plane.name}"
+            tradeoff_figure(plane.points, Path(f"{path}.png"), plane.title, ylabel=plane.read)
+            write_text(Path(f"{path}.csv"), _csv(plane.rows()))
         claims, against = claims_of(cells), against_paper(everything)
         write_claims(claims, directory / f"{CLAIMS}.csv")
         write_text(directory / f"{CLAIMS}.md", claims_markdown(claims) + (f"\n{against}" if against else ""))
@@ -84,10 +96,10 @@ def results_of(plan: Plan, groups: Sequence[Group]) -> list[Result]:
     What has no recognizer of its own has a row for each task of the plan's others, for an independent reader may read
     them all.
     """
-    tasks = list(dict.fromkeys(_task(group) for group in groups if _task(group) is not None))
+    tasks = list(dict.fromkeys(task_of(group) for group in groups if task_of(group) is not None))
     results, baselines = [], {}
     for group in groups:
-        own = _task(group)
+        own = task_of(group)
         known = group.measured[0].summary
         for task in [own] if own else tasks or [None]:
             if own is None and len(tasks) > 1 and not _was_read(known["enhanced"], task):
@@ -103,52 +115,6 @@ def results_of(plan: Plan, groups: Sequence[Group]) -> list[Result]:
                         row = _baseline(_result(plan, first, method, task, name_task=len(tasks) > 1), method)
                         baselines[row.dataset, row.level, row.auxiliary, method] = row
     return [*results, *baselines.values()]
-
-
-def planes_of(groups: Sequence[Group]) -> dict[str, tuple[str, str, list[Point]]]:
-    """The planes of image quality and independent recognition: by name a title, what is read, and the points.
-
-    One for each dataset, level, task, supervision and setting in which there are at least three weights; the enhancer
-    that was trained alone is in each that it can be compared in. All points of a plane are of the same seeds, for
-    trainings differ by more than many strategies do: of those that most of them have, and who lacks one is left out.
-    """
-    planes: dict[str, tuple[str, str, list[Point]]] = {}
-    members: dict[tuple[tuple[str, str, Any, Any], str], list[Group]] = {}
-    for group in groups:
-        if (
-            _task(group) is not None
-            and group.axes["strategy"] != "recognizer_only"
-            and group.axes["auxiliary"] != "both"
-        ):
-            level = level_of(group.axes["degradation"])
-            words = (group.dataset, level, group.axes["auxiliary"], group.axes["supervision"])
-            members.setdefault((words, repr(setting_of(group))), []).append(group)
-    for (words, _), found in members.items():
-        if len({group.axes["weight"] for group in found}) < 3:
-            continue
-        alone = [group for group in groups if group.axes["strategy"] == "enhancer_only" and alike(group, found[0])]
-        measure = _MEASURES[str(_task(found[0]))]
-        points = [point for group in _of_same_seeds([*alone, *found]) if (point := _point(group, measure)) is not None]
-        what, name = ", ".join(words), plane_name(*words)
-        while name in planes:  # the same in another setting
-            name += "-b"
-        size = found[0].config.size_of("cascade")
-        whole = found[0].config.view_of("cascade") == "whole"
-        read = f"{'accuracy' if measure == 'accuracy' else 'mIoU'} of the independent reader" + (
-            f", images of {size} pixels" if whole else ""
-        )
-        if points:
-            planes[name] = (what, read, points)
-    return planes
-
-
-def plane_name(dataset: str, level: str, auxiliary: str | None, supervision: str | None) -> str:
-    """What a plane's picture is named after.
-
-    >>> plane_name("isic2018 to crchisto", "0.2", "segmentation", "supervised")
-    'isic2018-to-crchisto-0.2-segmentation-supervised'
-    """
-    return re.sub(r"[^\w.]+", "-", f"{dataset}, {level}, {auxiliary}, {supervision}")
 
 
 def against_paper(results: Iterable[Result]) -> str:
@@ -181,10 +147,10 @@ def _result(plan: Plan, group: Group, method: str, task: str | None, *, name_tas
     enhances = strategy != "recognizer_only"
     read = [summary[method if enhances else _start(summary)] for summary in summaries]
     gate, ratio = parse_gate(axes["gate"] or "hard")
-    psnr, psnr_std = _mean(read, "psnr") if enhances else (None, None)
-    ssim, ssim_std = _mean(read, "ssim") if enhances else (None, None)
+    psnr, psnr_std = mean_of(read, "psnr") if enhances else (None, None)
+    ssim, ssim_std = mean_of(read, "ssim") if enhances else (None, None)
     measure = _MEASURES.get(task or "", "miou")
-    recognition, recognition_std = _mean(read, measure)
+    recognition, recognition_std = mean_of(read, measure)
     level = level_of(axes["degradation"])
     supervision = axes["supervision"] if strategy in ("joint", "frozen", "gradprom") else None
     auxiliary = axes["auxiliary"]
@@ -216,7 +182,7 @@ def _result(plan: Plan, group: Group, method: str, task: str | None, *, name_tas
         ssim=ssim,
         ssim_std=ssim_std,
         recognition=recognition,
-        independent_recognition=_mean(read, f"independent_{measure}")[0],
+        independent_recognition=mean_of(read, f"independent_{measure}")[0],
         paper_psnr=printed.psnr if printed else None,
         paper_ssim=printed.ssim if printed else None,
         images=int(read[0]["images"] or 0),
@@ -226,8 +192,8 @@ def _result(plan: Plan, group: Group, method: str, task: str | None, *, name_tas
         recognizer=axes["recognizer"],
         recognition_std=recognition_std,
         paper_recognition=printed.recognition if printed else None,
-        balanced_accuracy=_mean(read, "balanced_accuracy")[0] if task == "diagnosis" else None,
-        majority=_mean(read, "majority")[0] if task == "diagnosis" else None,
+        balanced_accuracy=mean_of(read, "balanced_accuracy")[0] if task == "diagnosis" else None,
+        majority=mean_of(read, "majority")[0] if task == "diagnosis" else None,
     )
 
 
@@ -237,35 +203,8 @@ def _baseline(row: Result, method: str) -> Result:
     return replace(row, method=method, **nothing)
 
 
-def _point(group: Group, measure: str) -> Point | None:
-    read = [measured.summary["enhanced"] for measured in group.measured]
-    psnr, recognition = _mean(read, "psnr")[0], _mean(read, f"independent_{measure}")[0]
-    if psnr is None or recognition is None:
-        return None
-    gate, ratio = parse_gate(group.axes["gate"] or "hard")
-    name = group.axes["strategy"] if gate == "hard" else f"{group.axes['strategy']} {gate}"
-    return Point(name, group.axes["weight"], ratio, psnr, recognition)
-
-
-def _of_same_seeds(groups: Sequence[Group]) -> list[Group]:
-    times = Counter(group.seeds for group in groups)
-    seeds = max(times, key=lambda one: (times[one], len(one)))
-    return [group.of(seeds) for group in groups if seeds <= group.seeds]
-
-
-def _mean(summaries: Sequence[Mapping[str, float | None]], name: str) -> tuple[float | None, float | None]:
-    values = [value for summary in summaries if (value := summary.get(name)) is not None]
-    return mean_std(values) if len(values) == len(summaries) else (None, None)
-
-
 def _start(summary: Mapping[str, Any]) -> str:
     return "input" if "input" in summary else "bicubic"
-
-
-def _task(group: Group) -> str | None:
-    """What recognition is in a row, for both tasks that of the pixels; None where there is no recognizer."""
-    tasks = TASKS[group.axes["auxiliary"]]
-    return tasks[-1] if tasks else None
 
 
 def _was_read(summary: Mapping[str, float | None], task: str | None) -> bool:

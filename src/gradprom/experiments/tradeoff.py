@@ -22,7 +22,9 @@ Array = NDArray[np.float64]
 
 _INK = "#333333"
 _COLOURS = ("#3b82c4", "#d9772b", "#3f9e5a", "#c8504b", "#8b6fc0", "#a0765b", "#c76fae", "#8a8f2f")
-_MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*", "<", ">", "p", "h")
+_MARKERS = ("o", "s", "v", "P", "X", "*", "<", ">", "p", "h", "^", "D")
+_KNOWN = ("enhancer_only", "gradprom", "joint", "frozen")
+"""They look alike in all pictures: the first colours and markers are theirs."""
 # where a label may stand beside its marker, in points and in the order in which the places are tried
 _DISTANCES = (5, 13, 21, 29, 37)
 _DIRECTIONS = ((1, 1), (1, -1), (-1, 1), (-1, -1), (0, 1), (0, -1), (1, 0), (-1, 0))
@@ -38,8 +40,8 @@ class Point:
         max_ratio: the cone's ρ; None without one.
         psnr: dB.
         recognition: accuracy or mIoU, in [0, 1].
-        psnr_error: half the length of its error bar; None draws none.
-        recognition_error: likewise.
+        psnr_bar: how far its error bar reaches down and up, in dB; None draws none.
+        recognition_bar: likewise.
     """
 
     strategy: str
@@ -47,8 +49,8 @@ class Point:
     max_ratio: float | None
     psnr: float
     recognition: float
-    psnr_error: float | None = None
-    recognition_error: float | None = None
+    psnr_bar: tuple[float, float] | None = None
+    recognition_bar: tuple[float, float] | None = None
 
     @property
     def series(self) -> str:
@@ -90,7 +92,8 @@ def tradeoff_figure(
     """Draw PSNR against recognition, one marker a point with its λ beside it, and the Pareto front, as PNG at 150 dpi.
 
     Colours go by strategy; shapes by strategy and cone, hollow with the cone, so that a dozen of them can be
-    told apart without colour. The front is a staircase: what lies below it is beaten by one of its points.
+    told apart without colour. Points of a series on one spot share a label, and a point without λ is a ring around what
+    else is there. The front is a staircase: what lies below it is beaten by one of its points.
 
     Args:
         points: those with a figure that is not finite are left out.
@@ -122,17 +125,21 @@ def tradeoff_figure(
         label="Pareto front",
         zorder=1,
     )
-    strategies = list(dict.fromkeys(point.strategy for point in drawn))
-    for index, series in enumerate(dict.fromkeys(point.series for point in drawn)):
+    strategies = list(dict.fromkeys((*_KNOWN, *(point.strategy for point in drawn))))
+    looks = list(dict.fromkeys((*_KNOWN, *(point.series for point in drawn))))
+    for series in dict.fromkeys(point.series for point in drawn):
         mine = [point for point in drawn if point.series == series]
         colour = _COLOURS[strategies.index(mine[0].strategy) % len(_COLOURS)]
-        _draw(axes, mine, colour, _MARKERS[index % len(_MARKERS)])
+        _draw(axes, mine, colour, _MARKERS[looks.index(series) % len(_MARKERS)])
     axes.set_title(_plain(title), color=_INK)
     axes.set_xlabel("PSNR (dB)", color=_INK)
     axes.set_ylabel(_plain(ylabel), color=_INK)
     axes.grid(color=_INK, alpha=0.15, linewidth=0.5)
     axes.spines[["top", "right"]].set_visible(False)
-    figure.legend(loc="outside right upper", frameon=False, fontsize=9, title="beside a marker: λ", alignment="left")
+    said = "beside a marker: λ"
+    if any(point.psnr_bar or point.recognition_bar for point in drawn):
+        said += "\nbars: 95 % interval of\nwhat it differs from\nthe enhancer alone"
+    figure.legend(loc="outside right upper", frameon=False, fontsize=9, title=said, alignment="left")
     # where there is room for labels is known only once everything else has its place
     figure.draw_without_rendering()
     figure.set_layout_engine("none")
@@ -142,13 +149,15 @@ def tradeoff_figure(
 
 
 def _draw(axes: Axes, points: Sequence[Point], colour: str, marker: str) -> None:
+    ring = points[0].weight is None
     for point in points:
         axes.errorbar(
             point.psnr,
             point.recognition,
-            xerr=point.psnr_error,
-            yerr=point.recognition_error,
+            xerr=None if point.psnr_bar is None else [[arm] for arm in point.psnr_bar],
+            yerr=None if point.recognition_bar is None else [[arm] for arm in point.recognition_bar],
             color=colour,
+            alpha=0.5,
             linewidth=0.8,
             capsize=2,
             zorder=2,
@@ -159,8 +168,9 @@ def _draw(axes: Axes, points: Sequence[Point], colour: str, marker: str) -> None
         color=colour,
         linestyle="none",
         marker=marker,
-        markersize=7,
-        markerfacecolor=colour if points[0].max_ratio is None else "white",
+        markersize=12 if ring else 7,
+        markeredgewidth=1.8 if ring else 1.0,
+        markerfacecolor="none" if ring else colour if points[0].max_ratio is None else "white",
         label=_plain(points[0].series),
         zorder=3,
     )
@@ -174,11 +184,15 @@ def _label(axes: Axes, points: Sequence[Point]) -> None:
     scale = axes.figure.dpi / 72
     centres = axes.transData.transform([(point.psnr, point.recognition) for point in points])
     taken = [Bbox.from_bounds(x - 4 * scale, y - 4 * scale, 8 * scale, 8 * scale) for x, y in centres]
-    for point, centre in zip(points, centres, strict=True):
-        if point.weight is None:
-            continue
+    spots: dict[tuple[str, int, int], list[int]] = {}
+    for index, (point, centre) in enumerate(zip(points, centres, strict=True)):
+        if point.weight is not None:
+            spots.setdefault((point.series, *(round(side / (4 * scale)) for side in centre)), []).append(index)
+    for spot in spots.values():
+        point, centre = points[spot[0]], centres[spot[0]]
+        weights = sorted({weight for index in spot if (weight := points[index].weight) is not None})
         note = axes.annotate(
-            _weight(point.weight),
+            ", ".join(map(_weight, weights)),
             (point.psnr, point.recognition),
             xytext=(0, 0),
             textcoords="offset pixels",
