@@ -217,7 +217,7 @@ CASES: dict[str, tuple[Case, int, str, set[str]]] = {
     "no root": (lambda p: p.train(**{"dataset.root": None}), 2, "dataset folder needs a root", set()),
     "missing root": (lambda p: p.train(**{"dataset.root": "/nowhere"}), 2, "/nowhere/images: no such folder", set()),
     "a file as root": (dataset_within_a_file, 2, r"file/images: no such folder", set()),
-    "missing mask": (missing_mask, 2, r"masks/i03\.png: expected a mask for each image", set()),
+    "missing mask": (missing_mask, 2, r"masks/i03\.png: expected all files of each image", set()),
     "no masks": (no_masks, 2, "'folder' has no masks", set()),
     "truncated JPEG": (truncated_jpeg, 2, r"i03\.jpg", set()),
     "truncated JPEG to enhance": (

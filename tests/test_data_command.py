@@ -89,7 +89,7 @@ def test_a_whole_folder(run: Run, own_images: Path, tmp_path: Path) -> None:
     shares = [100 * np.mean([masks[name] for name in rows if rows[name] == part]) for part in ("train", "test")]
     assert re.search(rf"^mask foreground +{shares[0]:.2f} % +{shares[1]:.2f} %$", out, re.MULTILINE)
     assert "sizes: 48 to 48 pixels wide, 40 to 40 high\nimages: 12 grey, 0 colour, used as grey; 12 of 8 bits\n" in out
-    assert f"12 of 12 images read, no problems, no warnings\nsplit written to {split}\n" in out
+    assert f"12 of 12 images read, 12 whole, no problems, no warnings\nsplit written to {split}\n" in out
 
 
 def test_a_split_that_was_written_is_taken(run: Run, own_images: Path, tmp_path: Path) -> None:
@@ -125,7 +125,36 @@ def test_some_broken_files(run: Run, load: Callable[[str, list[Sample]], None]) 
     assert code == 1
     assert "isic2018: 26 images; the published set has 2594: a subset" in out
     assert re.findall(r"^problem: b(\d\d)\.png: broken$", out, re.MULTILINE) == [f"{i:02d}" for i in range(20)]
-    assert "\nproblem: and 4 more\n2 of 26 images read, 24 problems, no warnings: mend" in out
+    assert "\nproblem: and 4 more\n2 of 26 images read, 2 whole, 24 problems, no warnings: mend" in out
+
+
+def test_missing_files_are_listed_up_to_twenty(run: Run, own_images: Path) -> None:
+    masks = sorted((own_images / "masks").iterdir())
+    for path in masks[1:4]:
+        path.unlink()
+    code, out = run("check", "folder", own_images)
+    assert code == 1
+    assert out.startswith("folder: 9 images with all their files, 3 without\n")
+    assert re.findall(r"^missing: (.*)$", out, re.MULTILINE) == [str(path) for path in masks[1:4]]
+    assert "problem: expected all files of each image, found 3 of 12 images incomplete (files missing: 3): get" in out
+    assert "\n9 of 12 images read, 9 whole, 1 problem, no warnings: mend the problems" in out
+
+
+def test_a_long_list_of_missing_files_is_cut(
+    run: Run, load: Callable[[str, list[Sample]], None], tmp_path: Path
+) -> None:
+    lacking = [Sample(f"s{i:02d}", whole("a").read_image, files=(tmp_path / f"{i:02d}.png",)) for i in range(24)]
+    load("tnbc", [whole("a"), *lacking, whole("b")])
+    code, out = run("check", "tnbc", "somewhere")
+    assert code == 1
+    assert re.findall(r"^missing: .*/(\d\d)\.png$", out, re.MULTILINE) == [f"{i:02d}" for i in range(20)]
+    assert "\nmissing: and 4 more\n" in out
+    assert "found 24 of 26 images incomplete (files missing: 24): get them from https://zenodo.org" in out
+
+
+def test_nothing_but_incomplete_images(run: Run, load: Callable[[str, list[Sample]], None], tmp_path: Path) -> None:
+    load("tnbc", [Sample(name, whole(name).read_image, files=(tmp_path / name,)) for name in "ab"])
+    assert run("check", "tnbc", "somewhere")[0] == 2
 
 
 def test_a_leak_is_a_warning(run: Run, load: Callable[[str, list[Sample]], None]) -> None:
@@ -133,10 +162,8 @@ def test_a_leak_is_a_warning(run: Run, load: Callable[[str, list[Sample]], None]
     load("tnbc", [whole("a"), whole("b"), twin])
     code, out = run("check", "tnbc", "somewhere")
     assert code == 0
-    assert (
-        "\nwarning: twin in test is the same image as a in training\n3 of 3 images read, no problems, 1 warning\n"
-        in out
-    )
+    assert "\nwarning: twin in test is the same image as a in training\n3 of 3 images read, 3 whole, no " in out
+    assert out.endswith("no problems, 1 warning\n")
 
 
 def test_more_images_than_were_published(run: Run, load: Callable[[str, list[Sample]], None]) -> None:
@@ -151,7 +178,7 @@ def test_nothing_can_be_read(run: Run, load: Callable[[str, list[Sample]], None]
     code, out = run("check", "tnbc", "somewhere")
     assert code == 2
     assert "sizes" not in out
-    assert "0 of 2 images read, 2 problems" in out
+    assert "0 of 2 images read, 0 whole, 2 problems" in out
 
 
 @pytest.mark.parametrize(
@@ -161,6 +188,7 @@ def test_nothing_can_be_read(run: Run, load: Callable[[str, list[Sample]], None]
         (("isic2018",), "dataset isic2018 needs a root"),
         (("tnbc", "somewhere", "--split", "official"), "no official split"),
         (("brain_mr", "--split", "missing.csv"), "missing.csv: expected a file of columns id and part"),
+        (("camus", "somewhere", "--views", "4ch"), "views of camus is 4ch: expected both, 2CH or 4CH"),
     ],
 )
 def test_what_cannot_be_used_at_all(words: tuple[str, ...], sentence: str, run: Run) -> None:

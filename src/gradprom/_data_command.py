@@ -98,6 +98,7 @@ def _check(options: argparse.Namespace) -> int:
         max_pixels=options.max_pixels,
         views=options.views,
         structures=options.structures,
+        whole=False,
     )
     report = check_dataset(dataset, limit=_QUICK if options.quick else None)
     print(_size(report))
@@ -118,6 +119,8 @@ def _size(report: Report) -> str:
     images = report.train.images + report.test.images
     published = ABOUT[report.dataset.name].images
     found = f"{report.dataset.name}: {images} images"
+    if report.incomplete:
+        found += f" with all their files, {report.incomplete} without"
     if published is None:
         return found
     if images == published:
@@ -151,7 +154,7 @@ def _counts(report: Report) -> Table:
 
 def _findings(report: Report) -> list[str]:
     """What was seen in the files, then what is wrong with them, a line each."""
-    images = report.train.images + report.test.images
+    images = report.train.images + report.test.images + report.incomplete
     (narrowest, widest), (lowest, highest) = report.widths, report.heights
     depths = ", ".join(f"{count} of {bits} bits" for bits, count in report.bits.items())
     lines = []
@@ -159,11 +162,15 @@ def _findings(report: Report) -> list[str]:
         lines.append(f"sizes: {narrowest} to {widest} pixels wide, {lowest} to {highest} high")
         used = "grey" if report.dataset.channels == 1 else "colour"
         lines.append(f"images: {report.grey} grey, {report.colour} colour, used as {used}; {depths}")
-    for what, sentences in (("warning", report.warnings), ("problem", report.problems)):
+    for what, sentences in (
+        ("missing", [str(path) for path in report.missing]),
+        ("warning", report.warnings),
+        ("problem", report.problems),
+    ):
         lines += [f"{what}: {sentence}" for sentence in sentences[:_SHOWN]]
         if len(sentences) > _SHOWN:
             lines.append(f"{what}: and {len(sentences) - _SHOWN} more")
-    looked = f"{report.read} of {images} images read, {_number(report.problems, 'problem')}"
+    looked = f"{report.read} of {images} images read, {report.whole} whole, {_number(report.problems, 'problem')}"
     looked += f", {_number(report.warnings, 'warning')}"
     lines.append(f"{looked}: mend the problems before this dataset is used" if report.problems else looked)
     return lines

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk  # noqa: N813
 
+from gradprom.datasets import load_dataset
 from gradprom.datasets.camus import load_camus
 from gradprom.datasets.sample import Dataset, Sample
 from gradprom.errors import UserError
@@ -125,8 +126,8 @@ def test_one_view(make_nifti: Make) -> None:
     root = make_nifti((1, 451), views=("4CH",))
     dataset = load_camus(root, views=("4CH",))
     assert [sample.id for sample in dataset.train] == ["patient0001_4CH_ED", "patient0001_4CH_ES"]
-    with pytest.raises(UserError, match=r"patient0001_2CH_ED\.nii\.gz: expected an image .* 4 of 8 .* 4CH alone"):
-        load_camus(root)
+    with pytest.raises(UserError, match=r"patient0001_2CH_ED\.nii\.gz: .* 4 of 8 images incomplete: .* --views 4CH"):
+        load_dataset("camus", root)
 
 
 def test_the_root_may_be_the_folder_of_patients(
@@ -187,11 +188,15 @@ def test_patients_that_are_not_whole(make_nifti: Make) -> None:
     patient = root / "database_nifti" / "patient0002"
     (patient / "patient0002_2CH_ES_gt.nii.gz").unlink()
     (patient / "patient0002_4CH_ES_gt.nii.gz").unlink()
-    with pytest.raises(UserError, match=r"patient0002_2CH_ES_gt\.nii\.gz: expected a mask .* 2 of 12"):
-        load_camus(root)
+    with pytest.raises(UserError, match=r"patient0002_2CH_ES_gt\.nii\.gz: .* found none here, and 2 of 12"):
+        load_dataset("camus", root)
     (patient / "patient0002_4CH_ED.nii.gz").unlink()
-    with pytest.raises(UserError, match=r"patient0002_4CH_ED\.nii\.gz: expected an image .* 1 of 12"):
-        load_camus(root)
+    dataset = load_dataset("camus", root, whole=False)
+    assert {sample.id: [path.name for path in sample.missing()] for sample in dataset.train if sample.missing()} == {
+        "patient0002_2CH_ES": ["patient0002_2CH_ES_gt.nii.gz"],
+        "patient0002_4CH_ED": ["patient0002_4CH_ED.nii.gz"],
+        "patient0002_4CH_ES": ["patient0002_4CH_ES_gt.nii.gz"],
+    }
 
 
 def test_missing_root_says_what_and_where(tmp_path: Path) -> None:
@@ -216,8 +221,8 @@ def test_two_releases_in_one_folder(make_nifti: Make) -> None:
     [
         ({"split": "lists"}, "split of camus is 'lists': expected official or random"),
         ({"labels": "epicardium"}, "'epicardium': expected endocardium or all"),
-        ({"views": ("3CH",)}, "3CH: expected 2CH, 4CH"),
-        ({"views": ()}, "empty: expected 2CH, 4CH"),
+        ({"views": ("3CH",)}, "3CH: expected both, 2CH or 4CH"),
+        ({"views": ()}, "empty: expected both, 2CH or 4CH"),
     ],
 )
 def test_options_that_are_none(tmp_path: Path, options: dict[str, object], found: str) -> None:

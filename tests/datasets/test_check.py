@@ -197,6 +197,23 @@ def test_a_broken_file_of_a_real_layout(make_isic: Callable[..., Path]) -> None:
     assert str(mask) in found[1]
 
 
+def test_missing_files_are_counted_and_the_rest_is_read(make_isic: Callable[..., Path]) -> None:
+    root = make_isic(["nevus", "melanoma"] * 5)
+    images, masks = root / "ISIC2018_Task1-2_Training_Input", root / "ISIC2018_Task1_Training_GroundTruth"
+    lacking = [images / "ISIC_0000005.jpg", *(masks / f"ISIC_000000{index}_segmentation.png" for index in (2, 7))]
+    for path in lacking:
+        path.unlink()
+    (images / "ISIC_0000003.jpg").write_bytes(b"")
+    (masks / "ISIC_0000004_segmentation.png").write_bytes(b"")
+    report = check_dataset(load_dataset("isic2018", root, whole=False))
+    assert report.missing == tuple(lacking)
+    assert (report.train.images + report.test.images, report.incomplete) == (7, 3)
+    assert (report.read, report.whole) == (6, 5)
+    missing, *damaged = report.problems
+    assert "3 of 10 images incomplete (files missing: 3): get them from https://challenge.isic-archive.com" in missing
+    assert len(damaged) == 2
+
+
 def real(name: str) -> Path:
     given = os.environ.get("GRADPROM_DATA")
     root = (Path(given) if given else Path(__file__).parents[3] / "shared" / "data") / name

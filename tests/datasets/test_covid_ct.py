@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from gradprom.datasets import load_dataset
 from gradprom.datasets.cache import PixelCache
 from gradprom.datasets.covid_ct import load_covid_ct
 from gradprom.errors import UserError
@@ -125,15 +126,27 @@ def test_lists_and_images_must_fit(make_covid: Make) -> None:
         load_covid_ct(root)
     image.with_name("new.png").unlink()
     image.unlink()
-    with pytest.raises(UserError, match=r"trainCT_COVID\.txt: names '2020\.03\.0-p1%0\.png', .* no such file"):
-        load_covid_ct(root)
+    with pytest.raises(UserError, match=r"CT_COVID/2020\.03\.0-p1%0\.png: .* --split random"):
+        load_dataset("covid_ct", root)
     draw(image, "L", 0)
     set_list(root, "COVID", "val", ["2020.03.1-p1%1.png", "2020.03.0-p1%0.png"])
     with pytest.raises(UserError, match=r"valCT_COVID\.txt: names '2020\.03\.0-p1%0\.png', as trainCT_COVID\.txt does"):
         load_covid_ct(root)
-    (root / "Data-split" / "COVID" / "valCT_COVID.txt").unlink()
-    with pytest.raises(UserError, match=r"valCT_COVID\.txt: .* no such file"):
+    for part in ("val", "test"):
+        (root / "Data-split" / "COVID" / f"{part}CT_COVID.txt").unlink()
+    with pytest.raises(UserError, match=r"valCT_COVID\.txt, .*testCT_COVID\.txt: .* no such files"):
         load_covid_ct(root)
+
+
+def test_listed_images_that_are_missing_stay_in_their_part(make_covid: Make) -> None:
+    root = make_covid()
+    folder = root / "Images-processed" / "CT_COVID"
+    for index in (0, 2):
+        (folder / f"2020.03.{index}-p1%{index}.png").unlink()
+    dataset = load_dataset("covid_ct", root, whole=False)
+    missing = [[path for sample in part for path in sample.missing()] for part in (dataset.train, dataset.test)]
+    assert missing == [[folder / "2020.03.0-p1%0.png"], [folder / "2020.03.2-p1%2.png"]]
+    assert len(load_dataset("covid_ct", root, split="random").train) == 6
 
 
 def test_lists_of_other_editors(make_covid: Make) -> None:

@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 from scipy.io import savemat
 
+from gradprom.datasets import load_dataset
 from gradprom.datasets.crchisto import load_crchisto
 from gradprom.datasets.sample import Dataset, Sample
 from gradprom.errors import UserError
@@ -111,10 +112,6 @@ def _with(name: str, value: str) -> Callable[[Path], None]:
 
 OTHERS = r"points/img3\.json: expected a list of points \[x, y\] or null under fibroblast"
 BAD_JSON = {
-    "no file": (
-        lambda root: (root / "points" / "img3.json").unlink(),
-        r"points/img3\.json: .* img3\.png, found .*No such",
-    ),
     "not JSON": (_json("{"), r"points/img3\.json: expected points in JSON"),
     "not UTF-8": (
         lambda root: (root / "points" / "img3.json").write_bytes(b'"\xe9"') and None,
@@ -153,14 +150,9 @@ def _matlab(**variables: object) -> Callable[[Path], None]:
 
 
 BAD_MATLAB = {
-    "no file": (
-        lambda folder: (folder / "img3_others.mat").unlink(),
-        r"img3_others\.mat: the file cannot be read \(No such file or directory\): see",
-    ),
     "no variable": (_matlab(points=np.ones((3, 2))), r"img3_others\.mat: .* called detection, found only points"),
     "text": (_matlab(detection="abc"), r"img3_others\.mat: .* called detection, found something else"),
     "three columns": (_matlab(detection=np.ones((4, 3))), r"img3_others\.mat: .* n x 2, found 4 x 3"),
-    "no image": (lambda folder: (folder / "img3.bmp").unlink(), r"img3/img3\.bmp: expected an image .* found none"),
 }
 
 
@@ -172,9 +164,33 @@ def test_bad_detections_are_refused_in_one_sentence(original: Path, harm: Callab
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("layout", "names"),
+    [
+        ("converted", ["images/img10.jpg", "points/img2.json", "points/img3.json"]),
+        ("original", ["img10/img10.bmp", "img2/img2_others.mat", "img3/img3_epithelial.mat"]),
+    ],
+)
+def test_missing_files_are_refused_or_listed(request: pytest.FixtureRequest, layout: str, names: list[str]) -> None:
+    root = request.getfixturevalue(layout)
+    paths = [root / ("Classification" if layout == "original" else "") / name for name in names]
+    for path in paths:
+        # the name of an image that is not there is a guess
+        (path if path.exists() else path.with_suffix(".png")).unlink()
+    with pytest.raises(UserError, match=rf"^{paths[0]}: .* 3 of 6 images incomplete") as caught:
+        load_dataset("crchisto", root)
+    assert "\n" not in str(caught.value)
+    samples = _by_id(load_dataset("crchisto", root, whole=False))
+    assert {name: sample.missing() for name, sample in samples.items() if sample.missing()} == {
+        name: [path] for name, path in zip(("img10", "img2", "img3"), paths, strict=True)
+    }
+    assert samples["img1"].label == 0
+    assert samples["img2"].label is None
+
+
 def test_no_folders_of_images(tmp_path: Path) -> None:
     (tmp_path / "Classification").mkdir()
-    with pytest.raises(UserError, match=r"img1\.bmp: expected an image in each folder"):
+    with pytest.raises(UserError, match=r"Classification: expected a folder for each image, such as img1"):
         load_crchisto(tmp_path)
 
 

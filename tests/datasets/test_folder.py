@@ -175,7 +175,7 @@ def _table(text: str) -> Callable[[Path], None]:
 
 LINES = "\n".join(f"{name},x" for name in "abcdefghij")
 BAD = {
-    "missing mask": (_unmask, r"masks/c\.png: .* 1 of 10 are missing"),
+    "missing mask": (_unmask, r"masks/c\.png: .* 1 of 10 images incomplete"),
     "mask of another size": (_resize_mask, r"masks/c\.png: expected 30 x 20 pixels .* c\.png .* found 31 x 20"),
     "coloured mask": (_colour_mask, r"masks/c\.png: .* found colours"),
     "mask of floats": (_float_mask, r"masks/c\.tif: .* found float32"),
@@ -212,6 +212,18 @@ def test_bad_input_is_refused_in_one_sentence(make_folder: Make, harm: Callable[
     with pytest.raises(UserError, match=message) as caught:
         load_dataset("folder", root)
     assert "\n" not in str(caught.value)
+
+
+def test_missing_masks_are_listed_and_masks_of_no_image_left_alone(make_folder: Make) -> None:
+    root = make_folder(mask_values=[0, 255])
+    _unmask(root)
+    _image("e", root).unlink()
+    dataset = load_dataset("folder", root, whole=False)
+    assert dataset.mask_classes == ("background", "foreground")
+    samples = {s.id: s for s in dataset.train + dataset.test}
+    assert set(samples) == set("abcdfghij")
+    missing = {name: sample.missing() for name, sample in samples.items() if sample.missing()}
+    assert missing == {"c": [root / "masks" / "c.png"]}
 
 
 def test_test_set_unlike_the_training_set(make_folder: Make) -> None:

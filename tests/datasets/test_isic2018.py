@@ -51,6 +51,14 @@ def test_missing_masks_are_counted_and_the_first_is_named(make_isic: Callable[..
         load_dataset("isic2018", root)
 
 
+def test_a_mask_without_an_image_is_an_image_that_is_missing(make_isic: Callable[..., Path]) -> None:
+    root = make_isic(["nevus", "melanoma"] * 5)
+    image = root / "ISIC2018_Task1-2_Training_Input" / "ISIC_0000004.jpg"
+    image.unlink()
+    with pytest.raises(UserError, match=rf"^{image}: .* 1 of 10 images incomplete: get them from https://challenge"):
+        load_dataset("isic2018", root)
+
+
 def test_missing_diagnosis(make_isic: Callable[..., Path]) -> None:
     root = make_isic(["nevus"] * 9 + [""])
     with pytest.raises(UserError, match=r"metadata\.csv: .* 1 of 10 .* ISIC_0000009"):

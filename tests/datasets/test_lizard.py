@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from scipy.io import loadmat, savemat, whosmat
 
+from gradprom.datasets import load_dataset
 from gradprom.datasets._matlab import read_numbers, shapes_in
 from gradprom.datasets.lizard import load_lizard
 from gradprom.datasets.sample import Dataset, Sample
@@ -293,16 +294,25 @@ def test_reads_what_matlab_wrote() -> None:
 def test_missing_labels_are_counted_and_the_first_is_named(root: Path) -> None:
     for name in ("glas_1", "crag_2"):
         (root / "Labels" / f"{name}.mat").unlink()
-    with pytest.raises(UserError, match=r"Labels/crag_2\.mat: .* 2 of 6 are missing"):
-        load_lizard(root)
+    with pytest.raises(UserError, match=r"Labels/crag_2\.mat: .* 2 of 6 images incomplete"):
+        load_dataset("lizard", root)
 
 
 def test_half_of_the_images(root: Path) -> None:
     (root / "Lizard_Images2").rename(root / "elsewhere")
-    with pytest.raises(
-        UserError, match=r"dpath_1\.mat: expected an image for each .* 3 of 6 are missing, dpath_1\.png"
-    ):
-        load_lizard(root)
+    with pytest.raises(UserError, match=r"Lizard_Images\*/dpath_1\.png: .* 3 of 6 images incomplete"):
+        load_dataset("lizard", root)
+
+
+def test_images_without_label_files_are_listed(root: Path) -> None:
+    (root / "Labels" / "glas_1.mat").unlink()
+    (root / "Lizard_Images2" / "dpath_2.png").unlink()
+    samples = _by_id(load_dataset("lizard", root, whole=False))
+    assert {name: sample.missing() for name, sample in samples.items() if sample.missing()} == {
+        "glas_1": [root / "Labels" / "glas_1.mat"],
+        "dpath_2": [root / "Lizard_Images*" / "dpath_2.png"],
+    }
+    assert samples["glas_1"].label is None
 
 
 def test_one_name_in_both_folders(root: Path) -> None:

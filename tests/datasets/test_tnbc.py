@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from gradprom.datasets import load_dataset
 from gradprom.datasets.tnbc import load_tnbc
 from gradprom.errors import UserError
 
@@ -97,15 +98,25 @@ def test_mask_of_another_size(root: Path) -> None:
 def test_missing_masks_are_counted_and_the_first_is_named(root: Path) -> None:
     for name in ("02_3", "01_2"):
         (root / "masks" / f"{name}.png").unlink()
-    with pytest.raises(UserError, match=r"masks/01_2\.png: .* 2 of 16 are missing"):
-        load_tnbc(root)
+    with pytest.raises(UserError, match=r"masks/01_2\.png: .* 2 of 16 images incomplete"):
+        load_dataset("tnbc", root)
 
 
 def test_slides_without_their_masks(tmp_path: Path) -> None:
     root = _make(tmp_path, "Slide_{}", "GT_{}")
     (root / "GT_03").rename(root / "elsewhere")
-    with pytest.raises(UserError, match=r"GT_03: expected a folder, found nothing"):
-        load_tnbc(root)
+    with pytest.raises(UserError, match=rf"GT_03/03_1\.png: .* {TILES['03']} of 16 images incomplete"):
+        load_dataset("tnbc", root)
+
+
+def test_all_that_slides_lack_is_listed(tmp_path: Path) -> None:
+    root = _make(tmp_path, "Slide_{}", "GT_{}")
+    lacking = [root / "GT_01" / "01_2.png", *(root / "Slide_05" / f"05_{index}.png" for index in (1, 2))]
+    for path in lacking:
+        path.unlink()
+    dataset = load_dataset("tnbc", root, whole=False)
+    missing = [path for sample in dataset.train + dataset.test for path in sample.missing()]
+    assert sorted(missing) == lacking
 
 
 def test_a_name_without_a_patient(root: Path) -> None:

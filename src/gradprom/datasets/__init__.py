@@ -29,6 +29,7 @@ def load_dataset(
     max_side: int | None = None,
     views: str = "both",
     structures: str = "endocardium",
+    whole: bool = True,
 ) -> Dataset:
     """Find the samples of a dataset and split them into training and test samples; pixels are read later.
 
@@ -45,6 +46,8 @@ def load_dataset(
         max_side: images that are higher or wider are brought down to it; None leaves them as they are.
         views: of `camus`: ``both``, ``2CH`` or ``4CH``.
         structures: of `camus`: ``endocardium`` or ``all``.
+        whole: refuse a copy that lacks files of some images; else these images are samples whose ``missing()`` names
+            the files, and cannot be read.
 
     Raises:
         UserError: for an unknown name, a missing root, a root that is not whole, or a split that does not fit.
@@ -80,6 +83,10 @@ def load_dataset(
         # the adapters are imported by name: each brings libraries that the others do not need
         load = getattr(importlib.import_module(f"gradprom.datasets.{name}"), f"load_{name}")
         dataset = load(root, max_pixels=max_pixels, **options)
+    if whole:
+        from gradprom.datasets._missing import refuse_incomplete
+
+        refuse_incomplete(dataset, root)
     if file is not None:
         from gradprom.datasets.splits import apply_split
 

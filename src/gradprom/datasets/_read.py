@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -16,13 +17,15 @@ MASK_SUFFIXES = (".png", ".tif", ".tiff", ".bmp")  # no JPEG: its compression in
 MIN_SIDE = 11  # the window of SSIM: a smaller image cannot be measured
 
 
-def files_in(folder: Path, suffixes: tuple[str, ...]) -> dict[str, Path]:
+def files_in(folder: Path, suffixes: tuple[str, ...], *, some: bool = True) -> dict[str, Path]:
     """The files of ``folder`` with one of ``suffixes``, by stem, sorted; files of other kinds are left alone.
 
     Raises:
-        UserError: when there is no such folder, no such file in it, or two of them share a stem.
+        UserError: when two of them share a stem, or, where there must be ``some``, there is none or no such folder.
     """
     if not folder.is_dir():
+        if not some:
+            return {}
         raise UserError(f"{folder}: expected a folder, found {'a file' if folder.exists() else 'nothing'}")
     found: dict[str, Path] = {}
     for path in sorted(folder.iterdir()):
@@ -31,24 +34,25 @@ def files_in(folder: Path, suffixes: tuple[str, ...]) -> dict[str, Path]:
         if path.stem in found:
             raise UserError(f"{path}: differs from {found[path.stem].name} by its suffix alone: rename one of them")
         found[path.stem] = path
-    if not found:
+    if some and not found:
         raise UserError(f"{folder}: expected files ending in {', '.join(suffixes)}, found none: put some there")
     return found
 
 
-def pair_masks(images: dict[str, Path], masks: dict[str, Path], folder: Path, pattern: str) -> list[Path]:
-    """The mask of each image, both given by stem; ``pattern`` is how a mask is named, for the message.
+def pair_files(
+    images: dict[str, Path], others: dict[str, Path], image_of: Callable[[str], Path], other_of: Callable[[str], Path]
+) -> dict[str, tuple[Path, Path]]:
+    """The image and the other file (mask or label) of each stem of either, images first.
 
-    Raises:
-        UserError: naming the first image that has no mask, and how many have none.
+    Where one of the two is not there its path is the one it ought to have, as ``image_of`` or ``other_of`` says.
+
+    Example:
+        >>> pairs = pair_files({"a": Path("a.png")}, {}, lambda stem: Path(stem), lambda stem: Path(f"{stem}.mat"))
+        >>> [path.name for path in pairs["a"]]
+        ['a.png', 'a.mat']
     """
-    missing = [stem for stem in images if stem not in masks]
-    if missing:
-        raise UserError(
-            f"{folder / pattern.format(missing[0])}: expected a mask for each image, {len(missing)} of {len(images)} "
-            f"are missing, this one first: add them, or move their images away"
-        )
-    return [masks[stem] for stem in images]
+    stems = [*images, *(stem for stem in others if stem not in images)]
+    return {stem: (images.get(stem, image_of(stem)), others.get(stem, other_of(stem))) for stem in stems}
 
 
 def read_pixels(path: Path, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8] | NDArray[np.uint16]:
@@ -82,7 +86,7 @@ def read_mask(path: Path, image_path: Path, max_pixels: int = MAX_PIXELS) -> NDA
             found = file.size
             values = np.array(file) if found == expected else None
     except Exception as error:  # Pillow raises whatever broken files make it raise
-        raise UserError(f"{path}: expected a mask, but it cannot be read ({error}): replace the file") from error
+        raise UserError(f"{path}: expected a mask, but it cannot be read ({why(error)}): replace the file") from error
     if values is None:
         raise UserError(
             f"{path}: expected {expected[0]} x {expected[1]} pixels as its image {image_path.name} has, "
@@ -122,3 +126,13 @@ def size_of(path: Path, max_pixels: int) -> tuple[int, int]:
     except Exception:  # a TIFF of 16-bit colour, for one; and what is broken is refused here in better words
         height, width = read_pixels(path, max_pixels).shape[:2]
         return width, height
+
+
+def why(error: Exception) -> str:
+    """What an error says, of one of the operating system's its text alone.
+
+    Example:
+        >>> why(PermissionError(13, "Permission denied", "a.csv"))
+        'Permission denied'
+    """
+    return (error.strerror if isinstance(error, OSError) else None) or str(error)

@@ -6,6 +6,7 @@ import csv
 from collections.abc import Sequence
 from pathlib import Path
 
+from gradprom.datasets._read import why
 from gradprom.errors import UserError
 
 
@@ -33,7 +34,9 @@ def read_table(path: Path, *, key: Sequence[str], value: str) -> list[tuple[str,
                 )
             pairs = [((row[key_column] or "").strip(), (row[value] or "").strip()) for row in reader]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f"{path}: expected a table in CSV (UTF-8, commas), found {error}: save it as such") from error
+        raise UserError(
+            f"{path}: expected a table in CSV (UTF-8, commas), found {why(error)}: save it as such"
+        ) from error
     seen: set[str] = set()
     for name, _ in pairs:
         if name in seen:

@@ -17,6 +17,7 @@ class About:
         where: the address to get it from, or why there is none.
         cite: references with DOI or arXiv number; empty where there is nothing to cite.
         layout: what lies in the folder that is given as the root; empty where there is none.
+        without: how to go without the images of which files are missing.
     """
 
     what: str
@@ -26,6 +27,7 @@ class About:
     where: str
     cite: str
     layout: str
+    without: str = "move away the other files of these images"
 
 
 ABOUT = {
@@ -48,6 +50,8 @@ ABOUT = {
         where="https://humanheart-project.creatis.insa-lyon.fr/database/",
         cite="Leclerc et al. 2019, doi:10.1109/TMI.2019.2900516",
         layout="database_nifti/patientNNNN/ (or the older release's training/ and testing/)",
+        without="move away these patients, or take one view alone with --views 4CH or --views 2CH (dataset.views in a "
+        "configuration)",
     ),
     "covid_ct": About(
         what="chest CT slices out of publications: 746 images, 349 with COVID-19 and 397 without",
@@ -57,6 +61,7 @@ ABOUT = {
         where="https://github.com/UCSD-AI4H/COVID-CT",
         cite="Zhao et al. 2020, arXiv:2003.13865",
         layout="Images-processed/CT_COVID/ and CT_NonCOVID/ (unpacked), Data-split/",
+        without="draw the test images from the others with --split random (dataset.split in a configuration)",
     ),
     "crchisto": About(
         what="H&E histology of colorectal cancer (CRCHistoPhenotypes): 100 tiles, each of the class most of its nuclei "
@@ -67,6 +72,7 @@ ABOUT = {
         where="https://warwick.ac.uk/fac/cross_fac/tia/data/crchistolabelednucleihe",
         cite="Sirinukunwattana et al. 2016, doi:10.1109/TMI.2016.2525803",
         layout="Classification/imgN/ (or images/ and points/)",
+        without="move away all other files of these images (in Classification/, their folders)",
     ),
     "isic2018": About(
         what="dermoscopy of skin lesions (ISIC 2018, task 1): 2594 images with lesion masks; diagnoses as far as the "
@@ -105,6 +111,7 @@ ABOUT = {
         where="your disk",
         cite="",
         layout="images/ and, where there are some, masks/, labels.csv and test/ (with the same in it)",
+        without="move these images away",
     ),
 }
 """By the name that `gradprom.datasets.load_dataset` takes."""

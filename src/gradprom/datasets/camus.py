@@ -82,22 +82,22 @@ def load_camus(
             atrium).
 
     Raises:
-        UserError: when an option is none of the above, a folder, an image or a mask is missing, or there is nothing to
-            test or to train on.
+        UserError: when an option is none of the above, a folder is missing, or there is nothing to test or to train on.
     """
     if split not in ("official", "random"):
         raise UserError(f"split of camus is {split!r}: expected official or random")
     if labels not in LABELS:
         raise UserError(f"labels of camus is {labels!r}: expected {' or '.join(LABELS)}")
     if not views or not set(views) <= set(VIEWS):
-        raise UserError(f"views of camus is {', '.join(views) or 'empty'}: expected {', '.join(VIEWS)} or one of them")
-    pairs = _complete(_pairs(_folders(root), views), official=split == "official")
+        raise UserError(f"views of camus is {', '.join(views) or 'empty'}: expected both, {' or '.join(VIEWS)}")
+    pairs = _masked(_pairs(_folders(root), views), official=split == "official")
     samples = [
         Sample(
             id=pair.id,
             read_image=functools.partial(_read_image, pair.image, max_pixels),
             read_mask=functools.partial(_read_mask, pair.mask, pair.image, labels, max_pixels),
             group=pair.patient,
+            files=(pair.image, pair.mask),
         )
         for pair in pairs
     ]
@@ -163,8 +163,8 @@ def _pairs(folders: Iterable[Path], views: Sequence[str]) -> list[_Pair]:
     return pairs
 
 
-def _complete(pairs: list[_Pair], official: bool) -> list[_Pair]:
-    """The pairs, once all their files are there; test patients without any mask are refused, or left out of a draw."""
+def _masked(pairs: list[_Pair], official: bool) -> list[_Pair]:
+    """The pairs; where no test patient has any mask, these are refused, or left out of a draw."""
     held_out = [pair for pair in pairs if pair.held_out]
     if held_out and not any(pair.mask.is_file() for pair in held_out):
         if official:
@@ -173,18 +173,7 @@ def _complete(pairs: list[_Pair], official: bool) -> list[_Pair]:
                 f"the dataset without them): {_RANDOM}"
             )
         pairs = [pair for pair in pairs if not pair.held_out]
-    _refuse_missing("an image", [pair.image for pair in pairs])
-    _refuse_missing("a mask", [pair.mask for pair in pairs])
     return pairs
-
-
-def _refuse_missing(what: str, paths: list[Path]) -> None:
-    missing = [path for path in paths if not path.is_file()]
-    if missing:
-        raise UserError(
-            f"{missing[0]}: expected {what} for each patient, view and phase, {len(missing)} of {len(paths)} are "
-            f"missing, this one first: add them, move these patients away, or take 2CH or 4CH alone as views"
-        )
 
 
 def _read_image(path: Path, max_pixels: int) -> NDArray[np.uint8]:

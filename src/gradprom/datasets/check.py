@@ -6,13 +6,15 @@ import functools
 import hashlib
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gradprom.datasets._alike import nearest, thumbnail
+from gradprom.datasets._missing import remedy
 from gradprom.datasets._progress import map_files
 from gradprom.datasets._read import MIN_SIDE
 from gradprom.datasets.sample import Dataset, Sample
@@ -45,10 +47,13 @@ class Report:
     """What was found in a dataset.
 
     Attributes:
-        dataset: what was looked at.
+        dataset: what was looked at: the images all of whose files are there.
         train: counts of the training samples.
         test: counts of the test samples.
+        missing: the files that are not there, sorted.
+        incomplete: how many images lack one of them, beside those of ``dataset``.
         read: how many images were read without a fault.
+        whole: how many of these have no fault in their masks either.
         widths: of the narrowest and of the widest image, in pixels; zeros where none was read.
         heights: of the lowest and of the highest.
         grey: images without colour, also those that are stored with three equal channels.
@@ -61,7 +66,10 @@ class Report:
     dataset: Dataset
     train: Part
     test: Part
+    missing: tuple[Path, ...]
+    incomplete: int
     read: int
+    whole: int
     widths: tuple[int, int]
     heights: tuple[int, int]
     grey: int
@@ -95,14 +103,15 @@ class _Seen:
 def check_dataset(dataset: Dataset, *, limit: int | None = None) -> Report:
     """Read the images and masks of a dataset, with a few threads and a progress bar, and hold them against it.
 
-    Problems are files that cannot be read or do not fit together, masks with values that are no class, images too small
-    to be measured, samples that lack what others have, and groups (patients) that are on both sides of the split.
+    Problems are files that are missing, cannot be read or do not fit together, masks with values that are no class,
+    images too small to be measured, samples that lack what others have, and groups (patients) that are on both sides of
+    the split.
     Warnings are images that are there twice, pixel by pixel (in the channels that are trained on), test images that
     look the same as a training image (their thumbnails correlate by over 0.98: a rescaled or recompressed copy, or a
     neighbouring slice), and classes that one of the two parts does not have.
 
     Args:
-        dataset: of any origin.
+        dataset: of any origin; of `load_dataset` with ``whole=False`` it may lack files of some images.
         limit: read so many images at most, evenly spread, instead of all; twins among the others are not found.
 
     Example:
@@ -111,6 +120,10 @@ def check_dataset(dataset: Dataset, *, limit: int | None = None) -> Report:
         >>> report.read, report.train.images, report.widths, report.problems
         (103, 82, (197, 197), ())
     """
+    incomplete = [sample for sample in dataset.train + dataset.test if sample.missing()]
+    missing = sorted({path for sample in incomplete for path in sample.missing()})
+    train, test = (tuple(s for s in part if not s.missing()) for part in (dataset.train, dataset.test))
+    dataset = replace(dataset, train=train, test=test)
     samples = [*((sample, False) for sample in dataset.train), *((sample, True) for sample in dataset.test)]
     step = 1 if limit is None else max(1, -(-len(samples) // limit))
     seen = map_files(functools.partial(_see, dataset=dataset), samples[::step], "Reading images")
@@ -120,13 +133,20 @@ def check_dataset(dataset: Dataset, *, limit: int | None = None) -> Report:
         dataset=dataset,
         train=_count(dataset, dataset.train, [one for one in seen if not one.in_test]),
         test=_count(dataset, dataset.test, [one for one in seen if one.in_test]),
+        missing=tuple(missing),
+        incomplete=len(incomplete),
         read=len(images),
+        whole=sum(one.image is not None and not one.problems for one in seen),
         widths=(min(widths), max(widths)),
         heights=(min(heights), max(heights)),
         grey=sum(image.grey for image in images),
         colour=sum(not image.grey for image in images),
         bits=dict(sorted(Counter(image.bits for image in images).items())),
-        problems=(*_unfit(dataset), *(problem for one in seen for problem in one.problems)),
+        problems=(
+            *_lost(dataset, missing, incomplete),
+            *_unfit(dataset),
+            *(problem for one in seen for problem in one.problems),
+        ),
         warnings=(*_twins(seen), *_lookalikes(seen), *_lacking(dataset)),
     )
 
@@ -197,6 +217,16 @@ def _count(dataset: Dataset, samples: Sequence[Sample], seen: list[_Seen]) -> Pa
         labels=tuple(labels[index] for index in range(len(dataset.classes))),
         pixels=tuple(pixels.tolist()),
     )
+
+
+def _lost(dataset: Dataset, missing: list[Path], incomplete: list[Sample]) -> list[str]:
+    if not missing:
+        return []
+    images = len(dataset.train) + len(dataset.test) + len(incomplete)
+    return [
+        f"expected all files of each image, found {len(incomplete)} of {images} images incomplete "
+        f"(files missing: {len(missing)}): {remedy(dataset.name)}"
+    ]
 
 
 def _unfit(dataset: Dataset) -> list[str]:

@@ -9,7 +9,7 @@ import functools
 import re
 from pathlib import Path
 
-from gradprom.datasets._read import files_in, read_pixels
+from gradprom.datasets._read import files_in, read_pixels, why
 from gradprom.datasets._split import split as split_by_seed
 from gradprom.datasets.sample import Dataset, Sample
 from gradprom.errors import UserError
@@ -56,7 +56,7 @@ def load_covid_ct(
         max_pixels: images with more are refused before they are decoded.
 
     Raises:
-        UserError: when a folder, a list or an image is missing, or the lists do not name every image once.
+        UserError: when a folder or a list is missing, or the lists do not name every image once.
     """
     if split not in ("official", "random"):
         raise UserError(f"split of covid_ct is {split!r}: expected official or random")
@@ -66,18 +66,19 @@ def load_covid_ct(
     root = Path(root)
     images = _find(root, expected)
     _refuse_clashes(images)
+    tested = _add_listed(images, root / LISTS) if split == "official" else set()
     samples = {
         (name, file): Sample(
             id=_id(name, path),
             read_image=functools.partial(read_pixels, path, max_pixels),
             label=CLASSES.index(name),
+            files=(path,),
         )
         for name, files in images.items()
         for file, path in files.items()
     }
     ordered = list(samples.values())
     if split == "official":
-        tested = _listed_for_test(images, root / LISTS)
         test = [index for index, key in enumerate(samples) if key in tested]
         train = [index for index, key in enumerate(samples) if key not in tested]
     else:
@@ -126,19 +127,24 @@ def _refuse_clashes(images: Images) -> None:
                 raise UserError(f"{path}: would get the same id as {other.name}: rename one of them")
 
 
-def _listed_for_test(images: Images, folder: Path) -> set[tuple[str, str]]:
-    """Class and file name of the images in the lists of the test set, once every image is found in one list."""
+def _add_listed(images: Images, folder: Path) -> set[tuple[str, str]]:
+    """Class and file name of the images in the lists of the test set, once every image is found in one list.
+
+    Files that are listed and not there are added to ``images``, in the folder where they ought to be.
+    """
     advice = "copy the dataset again, or set the split to random"
     if not folder.is_dir():
         raise UserError(f"{folder}: expected the lists of the official split, found no such folder: {advice}")
+    lists = [folder / name / f"{part}CT_{name}.txt" for name in images for part in ("train", "val", "test")]
+    absent = [path for path in lists if not path.is_file()]
+    if absent:
+        raise UserError(f"{', '.join(map(str, absent))}: expected lists of file names, found no such files: {advice}")
     tested: set[tuple[str, str]] = set()
     for name, files in images.items():
         listed: dict[str, Path] = {}
         for part in ("train", "val", "test"):
             path = folder / name / f"{part}CT_{name}.txt"
             for file in _read_list(path):
-                if file not in files:
-                    raise UserError(f"{path}: names {file!r}, but there is no such file in CT_{name}: {advice}")
                 if file in listed:
                     raise UserError(f"{path}: names {file!r}, as {listed[file].name} does: remove one of the lines")
                 listed[file] = path
@@ -150,17 +156,17 @@ def _listed_for_test(images: Images, folder: Path) -> set[tuple[str, str]]:
                 f"{missing[0]}: expected each image in one of the lists in {folder / name}, {len(missing)} of "
                 f"{len(files)} are in none, this one first: take them out, or set the split to random"
             )
+        home = next(iter(files.values())).parent
+        files.update((file, home / file) for file in listed if file not in files)
     return tested
 
 
 def _read_list(path: Path) -> list[str]:
     """The lines, without line ends of any kind, blanks around them, and empty ones."""
-    if not path.is_file():
-        raise UserError(f"{path}: expected a list of file names, found no such file: copy the dataset again")
     try:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(
-            f"{path}: expected a list of file names, but it cannot be read ({error}): copy it again"
+            f"{path}: expected a list of file names, but it cannot be read ({why(error)}): copy it again"
         ) from error
     return [line.strip() for line in text.splitlines() if line.strip()]

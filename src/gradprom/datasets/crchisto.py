@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +18,7 @@ from PIL import Image
 
 from gradprom.datasets._matlab import shapes_in
 from gradprom.datasets._progress import map_files
-from gradprom.datasets._read import IMAGE_SUFFIXES, MIN_SIDE, files_in, read_pixels
+from gradprom.datasets._read import IMAGE_SUFFIXES, MIN_SIDE, files_in, pair_files, read_pixels, why
 from gradprom.datasets._split import split
 from gradprom.datasets.sample import Dataset, Sample
 from gradprom.errors import UserError
@@ -52,26 +52,27 @@ def load_crchisto(
     of one slide may lie on both sides.
 
     Raises:
-        UserError: when a folder or a file is missing, or does not hold what it should.
+        UserError: when a folder is missing, or a file does not hold what it should.
     """
     if root is None:
         raise UserError(f"dataset crchisto needs a root, {_EXPECTED}: {_WHERE}")
     root = Path(root)
     read: Callable[[Path, int], NDArray[np.uint8] | NDArray[np.uint16]]
+    count: Callable[[Sequence[Path]], list[int]]
+    tiles: Mapping[str, tuple[Path, ...]]
     if (root / "Classification").is_dir():
-        images, read, count = _bitmaps(root / "Classification"), _read_bitmap, _count_matlab
+        tiles, read, count = _bitmaps(root / "Classification"), _read_bitmap, _count_matlab
     elif (root / "images").is_dir() and (root / "points").is_dir():
-        images, read, count = files_in(root / "images", IMAGE_SUFFIXES), read_pixels, _count_json
+        tiles, read, count = _converted(root / "images", root / "points"), read_pixels, _count_json
     else:
         raise UserError(f"{root}: no images with nuclei are there, {_EXPECTED}: {_WHERE}")
 
-    counts = map_files(count, list(images.values()), "Reading nuclei")
-    labels = [_label(path, counted) for path, counted in zip(images.values(), counts, strict=True)]
+    labels = map_files(functools.partial(_label, count), list(tiles.values()), "Reading nuclei")
     samples = [
-        Sample(id=stem, read_image=functools.partial(read, path, max_pixels), label=label)
-        for (stem, path), label in zip(images.items(), labels, strict=True)
+        Sample(id=name, read_image=functools.partial(read, files[0], max_pixels), label=label, files=files)
+        for (name, files), label in zip(tiles.items(), labels, strict=True)
     ]
-    train, test = split(list(images), labels, fraction=test_fraction, seed=split_seed)
+    train, test = split(list(tiles), labels, fraction=test_fraction, seed=split_seed)
     return Dataset(
         name="crchisto",
         channels=channels or 3,
@@ -81,21 +82,24 @@ def load_crchisto(
     )
 
 
-def _label(path: Path, counts: list[int]) -> int:
+def _label(count: Callable[[Sequence[Path]], list[int]], files: Sequence[Path]) -> int | None:
+    """The class of a tile, by its image and the files of its nuclei; None where one of those is missing."""
+    image, *nuclei = files
+    if not all(path.is_file() for path in nuclei):
+        return None
+    counts = count(nuclei)
     if not any(counts):
-        raise UserError(f"{path}: expected at least one classified nucleus, found none: take the image out")
+        raise UserError(f"{image}: expected at least one classified nucleus, found none: take the image out")
     return counts.index(max(counts))
 
 
-def _count_json(image_path: Path) -> list[int]:
-    """How many nuclei of each class the points of an image have."""
-    path = image_path.parent.parent / "points" / f"{image_path.stem}.json"
+def _count_json(paths: Sequence[Path]) -> list[int]:
+    """How many nuclei of each class the one file of an image's points has."""
+    (path,) = paths
     try:
         points = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
-        raise UserError(
-            f"{path}: expected points in JSON for {image_path.name}, found {error}: copy it again"
-        ) from error
+        raise UserError(f"{path}: expected points in JSON, found {why(error)}: copy it again") from error
     if not isinstance(points, dict) or not points.keys() >= set(CLASSES):
         raise UserError(f"{path}: expected an object with the keys {', '.join(CLASSES)}: replace the file")
     return [_count(path, name, points[name]) for name in CLASSES]
@@ -117,11 +121,10 @@ def _is_point(point: object) -> bool:
     return all(type(number) in (int, float) and 0 <= number < math.inf for number in point)
 
 
-def _count_matlab(image_path: Path) -> list[int]:
-    """How many nuclei of each class the files beside an image have."""
+def _count_matlab(paths: Sequence[Path]) -> list[int]:
+    """How many nuclei of each class the files beside an image have, one a class."""
     counts = []
-    for name in CLASSES:
-        path = image_path.with_name(f"{image_path.stem}_{name}.mat")
+    for path in paths:
         shape = shapes_in(path, ["detection"])["detection"]
         if 0 not in shape and shape[1:] != (2,):
             raise UserError(
@@ -132,15 +135,25 @@ def _count_matlab(image_path: Path) -> list[int]:
     return counts
 
 
-def _bitmaps(folder: Path) -> dict[str, Path]:
-    """``NAME/NAME.bmp`` of each folder NAME in ``folder``, by name."""
-    names = sorted(path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
-    images = {name: folder / name / f"{name}.bmp" for name in names}
-    missing = [path for path in images.values() if not path.is_file()]
-    if missing or not images:
-        first = missing[0] if missing else folder / "img1" / "img1.bmp"
-        raise UserError(f"{first}: expected an image in each folder of {folder}, found none: add it")
-    return images
+def _bitmaps(folder: Path) -> dict[str, tuple[Path, ...]]:
+    """``NAME/NAME.bmp`` of each folder NAME in ``folder``, and the files of its nuclei, by name."""
+    homes = sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+    if not homes:
+        raise UserError(f"{folder}: expected a folder for each image, such as img1, found none: {_WHERE}")
+    return {
+        home.name: (home / f"{home.name}.bmp", *(home / f"{home.name}_{class_}.mat" for class_ in CLASSES))
+        for home in homes
+    }
+
+
+def _converted(images: Path, points: Path) -> dict[str, tuple[Path, Path]]:
+    """Each image and its points, by name."""
+    return pair_files(
+        files_in(images, IMAGE_SUFFIXES),
+        files_in(points, (".json",)),
+        lambda stem: images / f"{stem}.jpg",
+        lambda stem: points / f"{stem}.json",
+    )
 
 
 def _read_bitmap(path: Path, max_pixels: int) -> NDArray[np.uint8]:

@@ -14,7 +14,6 @@ from gradprom.datasets._read import (
     IMAGE_SUFFIXES,
     MASK_SUFFIXES,
     files_in,
-    pair_masks,
     read_binary_mask,
     read_mask,
     read_pixels,
@@ -102,7 +101,8 @@ def _read_part(root: Path) -> _Part:
     masks = None
     if (root / "masks").is_dir():
         found = files_in(root / "masks", MASK_SUFFIXES)
-        masks = pair_masks(images, found, root / "masks", "{}.png")
+        # people keep masks of images that they have taken out: of no image of theirs is one missing for that
+        masks = [found.get(stem, root / "masks" / f"{stem}.png") for stem in images]
     labels = None
     if (root / "labels.csv").is_file():
         labels = _read_labels(root / "labels.csv", images)
@@ -142,7 +142,12 @@ def _refuse_unlike(root: Path, train: _Part, test: _Part) -> None:
 
 def _mask_classes(parts: list[_Part], max_pixels: int) -> tuple[bool, tuple[str, ...]]:
     """Whether masks are 0 and 255, and the names of the classes: by all masks, as one may lack some classes."""
-    pairs = [pair for part in parts for pair in zip(part.masks or (), part.images.values(), strict=False)]
+    pairs = [
+        (mask, image)
+        for part in parts
+        for mask, image in zip(part.masks or (), part.images.values(), strict=False)
+        if mask.is_file()
+    ]
     if not pairs:
         return False, ()
     values = map_files(functools.partial(_values_of, max_pixels=max_pixels), pairs, "Reading masks")
@@ -170,6 +175,7 @@ def _samples(part: _Part, classes: tuple[str, ...], binary: bool, prefix: str, m
             read_image=functools.partial(read_pixels, path, max_pixels),
             read_mask=None if mask is None else functools.partial(read, mask, path, max_pixels),
             label=None if part.labels is None else classes.index(part.labels[stem]),
+            files=(path,) if mask is None else (path, mask),
         )
         for (stem, path), mask in zip(part.images.items(), masks, strict=True)
     ]

@@ -8,7 +8,7 @@ from __future__ import annotations
 import functools
 from pathlib import Path
 
-from gradprom.datasets._read import files_in, pair_masks, read_binary_mask, read_pixels
+from gradprom.datasets._read import files_in, pair_files, read_binary_mask, read_pixels
 from gradprom.datasets._split import split
 from gradprom.datasets._tables import read_table
 from gradprom.datasets.sample import Dataset, Sample
@@ -40,7 +40,7 @@ def load_isic2018(
     random by seed, stratified by diagnosis (the paper's is 80/20, section 4.1).
 
     Raises:
-        UserError: when a folder, a mask or a diagnosis is missing.
+        UserError: when a folder or a diagnosis is missing.
     """
     expected = f"expected the folders {IMAGES} and {MASKS} in it"
     if root is None:
@@ -52,7 +52,12 @@ def load_isic2018(
 
     images = files_in(root / IMAGES, (".jpg",))
     masks = {stem.removesuffix(_MASK_ENDING): path for stem, path in files_in(root / MASKS, (".png",)).items()}
-    paired = pair_masks(images, masks, root / MASKS, "{}" + _MASK_ENDING + ".png")
+    pairs = pair_files(
+        images,
+        masks,
+        lambda stem: root / IMAGES / f"{stem}.jpg",
+        lambda stem: root / MASKS / f"{stem}{_MASK_ENDING}.png",
+    )
     diagnoses = _diagnoses(root / METADATA, list(images))
     classes = tuple(sorted(set(diagnoses.values())))
     samples = [
@@ -60,11 +65,12 @@ def load_isic2018(
             id=stem,
             read_image=functools.partial(read_pixels, path, max_pixels),
             read_mask=functools.partial(read_binary_mask, mask, path, max_pixels),
-            label=classes.index(diagnoses[stem]) if classes else None,
+            label=classes.index(diagnoses[stem]) if stem in diagnoses else None,
+            files=(path, mask),
         )
-        for (stem, path), mask in zip(images.items(), paired, strict=True)
+        for stem, (path, mask) in pairs.items()
     ]
-    train, test = split(list(images), [s.label for s in samples], fraction=test_fraction, seed=split_seed)
+    train, test = split(list(pairs), [s.label for s in samples], fraction=test_fraction, seed=split_seed)
     return Dataset(
         name="isic2018",
         channels=channels or 3,

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from gradprom.datasets._matlab import read_numbers, shapes_in, times
 from gradprom.datasets._progress import map_files
-from gradprom.datasets._read import files_in, pair_masks, read_pixels, size_of
+from gradprom.datasets._read import files_in, pair_files, read_pixels, size_of
 from gradprom.datasets._split import split
 from gradprom.datasets.sample import Dataset, Sample
 from gradprom.errors import UserError
@@ -46,7 +46,7 @@ def load_lizard(
     238 tiles (section 4.1). It knows tiles alone, so tiles of one slide or patient may lie on both sides.
 
     Raises:
-        UserError: when a folder, an image or a label file is missing, or a label file is not what it should be.
+        UserError: when a folder is missing, or a label file is not what it should be.
     """
     if root is None:
         raise UserError(f"dataset lizard needs a root, {_EXPECTED}: {_WHERE}")
@@ -56,8 +56,15 @@ def load_lizard(
     if not image_folders or not label_folders:
         raise UserError(f"{root}: not all of its folders are there, {_EXPECTED}: {_WHERE}")
 
-    images = _images_in(image_folders)
-    paths = _label_files(images, label_folders[0])
+    # which of the two folders a missing image belongs into is not known
+    home = image_folders[0] if image_folders[0].name == IMAGES[2] else root / "Lizard_Images*"
+    pairs = pair_files(
+        _images_in(image_folders),
+        files_in(label_folders[0], (".mat",)),
+        lambda stem: home / f"{stem}.png",
+        lambda stem: label_folders[0] / f"{stem}.mat",
+    )
+    paths = [path for _, path in pairs.values()]
     labels = map_files(functools.partial(_label, max_pixels=max_pixels), paths, "Reading nuclei")
     samples = [
         Sample(
@@ -65,10 +72,11 @@ def load_lizard(
             read_image=functools.partial(read_pixels, image, max_pixels),
             read_mask=functools.partial(_read_mask, path, image, max_pixels),
             label=label,
+            files=(image, path),
         )
-        for (stem, image), path, label in zip(images.items(), paths, labels, strict=True)
+        for (stem, (image, path)), label in zip(pairs.items(), labels, strict=True)
     ]
-    train, test = split(list(images), labels, fraction=test_fraction, seed=split_seed)
+    train, test = split(list(pairs), labels, fraction=test_fraction, seed=split_seed)
     return Dataset(
         name="lizard",
         channels=channels or 3,
@@ -91,20 +99,9 @@ def _images_in(folders: list[Path]) -> dict[str, Path]:
     return dict(sorted(images.items()))
 
 
-def _label_files(images: dict[str, Path], folder: Path) -> list[Path]:
-    labels = files_in(folder, (".mat",))
-    paths = pair_masks(images, labels, folder, "{}.mat")
-    # images come in two archives: half of the dataset would pass for the whole
-    alone = [stem for stem in labels if stem not in images]
-    if alone:
-        raise UserError(
-            f"{labels[alone[0]]}: expected an image for each label file, {len(alone)} of {len(labels)} are missing, "
-            f"{alone[0]}.png first: add them, or move their labels away"
-        )
-    return paths
-
-
-def _label(path: Path, max_pixels: int) -> int:
+def _label(path: Path, max_pixels: int) -> int | None:
+    if not path.is_file():
+        return None
     numbers = _column(path, "class", read_numbers(path, ["class"], max_pixels)["class"], len(CLASSES))
     if not numbers.size:
         raise UserError(f"{path}: expected at least one nucleus, found none: take the image out of the dataset")

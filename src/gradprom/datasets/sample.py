@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import numpy as np
     from numpy.typing import NDArray
 
@@ -21,6 +23,7 @@ class Sample:
         read_mask: gives the class of each pixel as (height, width) uint8, or None where there is no mask.
         label: index into the dataset's ``classes``, or None.
         group: the patient, or whatever else must not be split between training and test; None: the sample alone.
+        files: all that the sample is made of, each where it ought to be, whether it is there or not.
     """
 
     id: str
@@ -28,6 +31,11 @@ class Sample:
     read_mask: Callable[[], NDArray[np.uint8]] | None = None
     label: int | None = None
     group: str | None = None
+    files: tuple[Path, ...] = ()
+
+    def missing(self) -> list[Path]:
+        """Those of ``files`` that are not there."""
+        return [path for path in self.files if not path.is_file()]
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from gradprom.datasets._read import files_in, pair_masks, read_mask, read_pixels
+from gradprom.datasets._read import files_in, pair_files, read_mask, read_pixels
 from gradprom.datasets._split import split
 from gradprom.datasets.sample import Dataset, Sample
 from gradprom.errors import UserError
@@ -39,22 +39,19 @@ def load_tnbc(
     The split is random by seed and by patient: ``test_fraction`` is a share of the patients, 2 of 11 by default.
 
     Raises:
-        UserError: when a folder or a mask is missing, or a file is not named so.
+        UserError: when there are no such folders, or a file is not named so.
     """
     if root is None:
         raise UserError(f"dataset tnbc needs a root, {_EXPECTED}: {_WHERE}")
     root = Path(root)
-    images: dict[str, Path] = {}
-    masks: list[Path] = []
-    for image_folder, mask_folder in _folders(root):
-        found = files_in(image_folder, (".png",))
-        masks += pair_masks(found, files_in(mask_folder, (".png",)), mask_folder, "{}.png")
-        for stem, path in found.items():
-            if stem in images:
+    pairs: dict[str, tuple[Path, Path]] = {}
+    for folders in _folders(root):
+        for stem, pair in _pairs(*folders).items():
+            if stem in pairs:
                 raise UserError(
-                    f"{path}: expected each image once, found {images[stem]} as well: remove one of the two"
+                    f"{pair[0]}: expected each image once, found {pairs[stem][0]} as well: remove one of the two"
                 )
-            images[stem] = path
+            pairs[stem] = pair
 
     samples = [
         Sample(
@@ -62,11 +59,12 @@ def load_tnbc(
             read_image=functools.partial(read_pixels, path, max_pixels),
             read_mask=functools.partial(_read_nuclei, mask, path, max_pixels),
             group=_patient(path),
+            files=(path, mask),
         )
-        for (stem, path), mask in zip(images.items(), masks, strict=True)
+        for stem, (path, mask) in pairs.items()
     ]
     train, test = split(
-        list(images),
+        list(pairs),
         [None] * len(samples),
         fraction=test_fraction,
         seed=split_seed,
@@ -84,10 +82,22 @@ def load_tnbc(
 def _folders(root: Path) -> list[tuple[Path, Path]]:
     if (root / "images").is_dir():
         return [(root / "images", root / "masks")]
-    slides = sorted(path for path in root.glob("Slide_*") if path.is_dir())
+    slides = [path.name for path in root.glob("Slide_*") if path.is_dir()]
     if not slides:
         raise UserError(f"{root}: no images are there, {_EXPECTED}: {_WHERE}")
-    return [(slide, slide.with_name(slide.name.replace("Slide", "GT", 1))) for slide in slides]
+    masks = [path.name for path in root.glob("GT_*") if path.is_dir()]
+    numbers = sorted({name.partition("_")[2] for name in slides + masks})
+    return [(root / f"Slide_{number}", root / f"GT_{number}") for number in numbers]
+
+
+def _pairs(images: Path, masks: Path) -> dict[str, tuple[Path, Path]]:
+    some = images.name == "images"  # a slide of a few tiles may have lost them all, or its masks
+    return pair_files(
+        files_in(images, (".png",), some=some),
+        files_in(masks, (".png",), some=some),
+        lambda stem: images / f"{stem}.png",
+        lambda stem: masks / f"{stem}.png",
+    )
 
 
 def _patient(path: Path) -> str:
