@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from gradprom.datasets._read import MIN_SIDE
 from gradprom.datasets._split import split as split_by_seed
 from gradprom.datasets._volume import read_slice, slice_size
+from gradprom.datasets.about import ABOUT
 from gradprom.datasets.sample import Dataset, Sample
 from gradprom.errors import UserError
 from gradprom.images import MAX_PIXELS
@@ -31,7 +32,7 @@ TEST_PATIENTS = range(451, 501)  # what was the testing folder of the older rele
 _NIFTI, _TRAINING, _TESTING = "database_nifti", "training", "testing"
 _ENDINGS = {_NIFTI: ".nii.gz", _TRAINING: ".mhd", _TESTING: ".mhd"}
 _PATIENT = re.compile(r"patient(\d{4})")
-_WHERE = "get it from https://www.creatis.insa-lyon.fr/Challenge/camus/"
+_WHERE = f"get it from {ABOUT['camus'].where}"
 _RANDOM = "set the split to random to draw test patients from those with masks"
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from gradprom.datasets._read import files_in, read_pixels, why
 from gradprom.datasets._split import split as split_by_seed
+from gradprom.datasets.about import ABOUT
 from gradprom.datasets.sample import Dataset, Sample
 from gradprom.errors import UserError
 from gradprom.images import MAX_PIXELS
@@ -21,7 +22,7 @@ LISTS = "Data-split"
 _SUFFIXES = (".png", ".jpg", ".jpeg")
 _WHOLE = {"COVID": 349, "NonCOVID": 397}
 _FIFTH, _PAPERS_TEST = 0.2, 146
-_WHERE = "copy https://github.com/UCSD-AI4H/COVID-CT and unpack the two archives in it"
+_WHERE = f"copy {ABOUT['covid_ct'].where} and unpack the two archives in it"
 _UNSAFE = re.compile(r"[^A-Za-z0-9._-]")
 
 Images = dict[str, dict[str, Path]]  # by class and name of the file

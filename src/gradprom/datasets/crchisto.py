@@ -20,13 +20,14 @@ from gradprom.datasets._matlab import shapes_in
 from gradprom.datasets._progress import map_files
 from gradprom.datasets._read import IMAGE_SUFFIXES, MIN_SIDE, files_in, pair_files, read_pixels, why
 from gradprom.datasets._split import split
+from gradprom.datasets.about import ABOUT
 from gradprom.datasets.sample import Dataset, Sample
 from gradprom.errors import UserError
 from gradprom.images import MAX_PIXELS
 
 CLASSES = ("epithelial", "inflammatory", "fibroblast", "others")
 _EXPECTED = "expected a folder Classification, or images and points in it"
-_WHERE = "download it from https://warwick.ac.uk/fac/cross_fac/tia/data/crchistolabelednucleihe"
+_WHERE = f"download it from {ABOUT['crchisto'].where}"
 
 
 def load_crchisto(

@@ -11,6 +11,7 @@ from pathlib import Path
 from gradprom.datasets._read import files_in, pair_files, read_binary_mask, read_pixels
 from gradprom.datasets._split import split
 from gradprom.datasets._tables import read_table
+from gradprom.datasets.about import ABOUT
 from gradprom.datasets.sample import Dataset, Sample
 from gradprom.errors import UserError
 from gradprom.images import MAX_PIXELS
@@ -20,7 +21,7 @@ MASKS = "ISIC2018_Task1_Training_GroundTruth"
 METADATA = "metadata.csv"
 _MASK_ENDING = "_segmentation"
 _ID_COLUMNS = ("isic_id", "image_id", "image")
-_WHERE = "download both from https://challenge.isic-archive.com/data/#2018"
+_WHERE = f"download both from {ABOUT['isic2018'].where}"
 
 
 def load_isic2018(

@@ -17,6 +17,7 @@ from gradprom.datasets._matlab import read_numbers, shapes_in, times
 from gradprom.datasets._progress import map_files
 from gradprom.datasets._read import files_in, pair_files, read_pixels, size_of
 from gradprom.datasets._split import split
+from gradprom.datasets.about import ABOUT
 from gradprom.datasets.sample import Dataset, Sample
 from gradprom.errors import UserError
 from gradprom.images import MAX_PIXELS
@@ -25,7 +26,7 @@ CLASSES = ("neutrophil", "epithelial", "lymphocyte", "plasma", "eosinophil", "co
 IMAGES = ("Lizard_Images1", "Lizard_Images2", "Images")
 LABELS = ("Lizard_Labels/Labels", "Labels")
 _EXPECTED = f"expected {' and '.join(IMAGES[:2])} (or {IMAGES[2]}), and {' or '.join(LABELS)} in it"
-_WHERE = "download them from https://warwick.ac.uk/fac/cross_fac/tia/data/lizard"
+_WHERE = f"download them from {ABOUT['lizard'].where}"
 
 
 def load_lizard(

@@ -15,13 +15,14 @@ from numpy.typing import NDArray
 
 from gradprom.datasets._read import files_in, pair_files, read_mask, read_pixels
 from gradprom.datasets._split import split
+from gradprom.datasets.about import ABOUT
 from gradprom.datasets.sample import Dataset, Sample
 from gradprom.errors import UserError
 from gradprom.images import MAX_PIXELS
 
 _NAME = re.compile(r"(\d+)_\d+")
 _EXPECTED = "expected folders Slide_01 and so on with GT_01 and so on, or images and masks in it"
-_WHERE = "download them from https://zenodo.org/record/2579118"
+_WHERE = f"download them from {ABOUT['tnbc'].where}"
 
 
 def load_tnbc(
