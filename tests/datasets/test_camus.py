@@ -201,7 +201,7 @@ def test_patients_that_are_not_whole(make_nifti: Make) -> None:
 
 def test_missing_root_says_what_and_where(tmp_path: Path) -> None:
     for root in (None, tmp_path, tmp_path / "training"):
-        with pytest.raises(UserError, match=r"database_nifti, or training and testing.*https://www\.creatis"):
+        with pytest.raises(UserError, match=r"database_nifti, or training and testing.*https://humanheart-project"):
             load_camus(root)
     (tmp_path / "training" / "patient1").mkdir(parents=True)
     with pytest.raises(UserError, match=r"training: expected folders named patient0001"):
