@@ -89,9 +89,12 @@ def planes(rows: Iterable[Result]) -> Counter[str]:
 
 
 def plane(picture: Path) -> str:
-    """A picture, and its figures below it."""
-    with picture.with_suffix(".csv").open(encoding="utf-8", newline="") as file:
-        return f"![{picture.stem}]({picture.name})\n\n{plane_markdown(list(csv.DictReader(file)))}"
+    """A picture, and its figures below it where they are known."""
+    shown, figures = f"![{picture.stem}]({picture.name})\n", picture.with_suffix(".csv")
+    if not figures.exists():
+        return shown
+    with figures.open(encoding="utf-8", newline="") as file:
+        return f"{shown}\n{plane_markdown(list(csv.DictReader(file)))}"
 
 
 def merged(before: list[Claim], after: list[Claim]) -> list[Claim]:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from gradprom._chain import PRESETS, describe_chain
+from gradprom._chain import describe_chain
 from gradprom._files import atomic_path
 from gradprom.experiments.groups import Group, alike, common_seeds, compare
 from gradprom.experiments.statistics import Interval, as_columns, verdict
@@ -121,7 +121,7 @@ def claims_of(groups: Sequence[Group]) -> list[Claim]:
         groups: of all plans that were run.
     """
     plain = [group for group in groups if group.axes["degradation"] in _PLAIN and group.dataset == "isic2018"]
-    challenging = [group for group in groups if group.axes["degradation"] == describe_chain(PRESETS["challenging"])]
+    challenging = [group for group in groups if group.axes["degradation"] == describe_chain("challenging")]
     away = [group for group in groups if group.dataset in ("isic2018 to crchisto", "isic2018 to lizard")]
 
     def less(which: Sequence[Group], *strategies: str) -> Iterator[Finding]:

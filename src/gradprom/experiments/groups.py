@@ -137,7 +137,7 @@ def level_of(degradation: str) -> str:
         return f"{sigma:g}"
     if len(parse_chain(text)) == 1 and chain_scale(text) > 1:
         return str(chain_scale(text))
-    return next((name for name, chain in PRESETS.items() if text == describe_chain(chain)), text)
+    return next((name for name in PRESETS if text == describe_chain(name)), text)
 
 
 def alike(a: Group, b: Group) -> bool:
