@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 import shutil
 import sys
 from collections import Counter
@@ -61,9 +62,10 @@ def main(directory: Path, docs: Path = DOCS) -> None:
         path = tables / f"{name}.md"
         if path.exists() and stays.isdisjoint(row.table for row in read_results(path.with_suffix(".csv"))):
             sections[title] = path.read_text(encoding="utf-8").split("\n", 1)[1]
-    for picture in tables.glob("tradeoff-*.png"):
-        if here[picture.stem] >= in_docs[picture.stem]:
-            for path in (picture, picture.with_suffix(".csv")):
+    for figures in tables.glob("tradeoff-*.csv"):
+        name = re.sub("(-b)+$", "", figures.stem)  # planes of several settings are told apart by that alone
+        if here[name] >= in_docs[name]:
+            for path in (figures, figures.with_suffix(".png")):
                 shutil.copy(path, docs / path.name)
     said = f"{markdown(claims)}\n{against_paper(rows)}"
     middle = [f"{title}\n{sections[title]}" for title in sorted(shipped.values()) if title in sections]

@@ -12,9 +12,9 @@ from gradprom.experiments.plan import read_plan
 from gradprom.experiments.tables import Result, read_results, write_results
 
 PLANE = (
-    "method,weight,max_ratio,psnr,psnr_difference,psnr_low,psnr_high,psnr_verdict,recognition,recognition_difference,"
+    "method,weight,max_ratio,seeds,psnr,psnr_difference,psnr_low,psnr_high,psnr_verdict,recognition,recognition_difference,"
     "recognition_low,recognition_high,recognition_verdict,front\n"
-    "joint,1,,30,-0.5,-0.6,-0.4,worse,0.5,,,,,yes\n"
+    "joint,1,,3,30,-0.5,-0.6,-0.4,worse,0.5,,,,,yes\n"
 )
 HEADER = "claim,dataset,first,less,degradation,trained_on,seeds,difference,low,high,n,verdict\n"
 

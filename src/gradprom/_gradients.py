@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import repeat
 
 import torch
@@ -14,8 +14,8 @@ Gradients = list[Tensor | None]
 # several gradients stays in a processor's cache while it is used again
 _RUN = 1 << 16
 
-# of small tensors it is the calls that cost: so many at once, each of so many numbers at most, are joined into one
-_SMALL, _TOGETHER = 1 << 14, 32
+# of tensors no larger than this it is the calls that cost: they are joined, to a run of numbers at a time
+_SMALL = 1 << 14
 
 
 def own(*lists: Gradients) -> None:
@@ -45,23 +45,31 @@ def inner(lists: Sequence[Sequence[Tensor | None]], pairs: Sequence[tuple[int, i
     """
     # what joins two lists goes first: both are then read from memory at once, sooner than one after the other
     order = sorted(pairs, key=lambda pair: pair[0] == pair[1])
-    columns = list(zip(*lists, strict=True))
-    sizes = [max((part.numel() for part in parts if part is not None), default=0) for parts in columns]
-    found = {i: _column(parts, order) for i, parts in enumerate(columns) if sizes[i] > _SMALL}
-    small = [i for i, size in enumerate(sizes) if size <= _SMALL]
-    for some in (small[start : start + _TOGETHER] for start in range(0, len(small), _TOGETHER)):
-        gradients = [[of[i] for i in some] for of in lists]
-        found |= zip(some, _small_columns(gradients, [sizes[i] for i in some], order, device), strict=True)
-    table = torch.stack([found[i].to(device) for i in range(len(columns))], dim=1)
+    found: dict[int, Tensor] = {}
+    small: dict[int, list[Tensor]] = {}
+    for i, parts in enumerate(zip(*lists, strict=True)):
+        present = [part for part in parts if part is not None]
+        if len(present) == len(parts) and present[0].numel() <= _SMALL:
+            small[i] = present
+        else:
+            found[i] = _column(parts, order)
+    for some in _groups({i: parts[0].numel() for i, parts in small.items()}):
+        vectors = [_joined(parts, device) for parts in zip(*(small[i] for i in some), strict=True)]
+        products = torch.stack([vectors[x] * vectors[y] for x, y in order])
+        sizes = [small[i][0].numel() for i in some]
+        found |= {i: part.sum(1) for i, part in zip(some, torch.split(products, sizes, dim=1), strict=True)}
+    table = torch.stack([found[i].to(device) for i in sorted(found)], dim=1)
     return table[[order.index(pair) for pair in pairs]]
 
 
 def _column(parts: Sequence[Tensor | None], pairs: Sequence[tuple[int, int]]) -> Tensor:
-    """The inner products of a large parameter's gradients, shape (pairs,)."""
-    first = next(part for part in parts if part is not None)
+    """The inner products of one parameter's gradients, shape (pairs,)."""
+    first = next((part for part in parts if part is not None), None)
+    if first is None:
+        return torch.zeros(len(pairs))
     wide = torch.promote_types(first.dtype, torch.float32)
     order = _as_stored(first)
-    run = _RUN if first.device.type == "cpu" else first.numel()
+    run = _RUN if first.device.type == "cpu" else max(1, first.numel())
     flat = [repeat(None) if x is None else torch.split(x.permute(order).reshape(-1).to(wide), run) for x in parts]
     zero = first.new_zeros((), dtype=wide)
     dots = [
@@ -73,16 +81,17 @@ def _column(parts: Sequence[Tensor | None], pairs: Sequence[tuple[int, int]]) ->
     return torch.stack(dots).view(-1, len(pairs)).sum(0)
 
 
-def _small_columns(
-    lists: Sequence[Gradients], sizes: list[int], pairs: Sequence[tuple[int, int]], device: torch.device
-) -> list[Tensor]:
-    """Those of several small parameters' gradients, in a few calls."""
-    vectors = []
-    for gradients in lists:
-        parts = zip(gradients, sizes, strict=True)
-        vectors.append(_joined([torch.zeros(size) if x is None else x for x, size in parts], device))
-    products = torch.stack([vectors[x] * vectors[y] for x, y in pairs])
-    return [part.sum(1) for part in torch.split(products, sizes, dim=1)]
+def _groups(sizes: Mapping[int, int]) -> Iterator[list[int]]:
+    """Keys in order, in groups whose sizes come to no more than a run."""
+    group, total = list[int](), 0
+    for key, size in sizes.items():
+        if group and total + size > _RUN:
+            yield group
+            group, total = [], 0
+        group.append(key)
+        total += size
+    if group:
+        yield group
 
 
 def _joined(tensors: Sequence[Tensor], device: torch.device) -> Tensor:
@@ -101,10 +110,11 @@ def checksum(gradients: Gradients, device: torch.device) -> Tensor:
 
     A sum cannot hide what is not finite, and costs half of what extremes do; but it overflows where they do not.
     """
-    present = [gradient for gradient in gradients if gradient is not None]
-    small = [gradient for gradient in present if gradient.numel() <= _SMALL]
-    sums = [_joined([torch.zeros(1), *small], device).sum()]
-    for gradient in present:
+    present = dict(enumerate(gradient for gradient in gradients if gradient is not None))
+    sums = [torch.zeros((), device=device)]
+    for some in _groups({i: gradient.numel() for i, gradient in present.items() if gradient.numel() <= _SMALL}):
+        sums.append(_joined([present[i] for i in some], device).sum())
+    for gradient in present.values():
         if gradient.numel() > _SMALL:
             wide = torch.promote_types(gradient.dtype, torch.float32)
             flat = gradient.permute(_as_stored(gradient)).reshape(-1)  # summed sooner than in several dimensions

@@ -30,7 +30,7 @@ def test_the_first_missing_file_is_named_whatever_its_part(tmp_path: Path) -> No
     train = (sample("b", tmp_path / "b.png", here), sample("c", here))
     test = (sample("a", tmp_path / "x.png", tmp_path / "a.png"),)
     with pytest.raises(
-        UserError, match=rf"^{tmp_path / 'a.png'}: .* 2 of 3 images incomplete: .*check tnbc ROOT lists"
+        UserError, match=rf"^{tmp_path / 'a.png'}: .* 2 of 3 images incomplete: .*check tnbc ROOT says more"
     ):
         refuse_incomplete(Dataset("tnbc", 1, train, test), "ROOT")
     refuse_incomplete(Dataset("tnbc", 1, train[1:], ()), "ROOT")

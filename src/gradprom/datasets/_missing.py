@@ -17,7 +17,7 @@ def refuse_incomplete(dataset: Dataset, root: str | Path | None) -> None:
         raise UserError(
             f"{min(min(paths) for paths in lacking)}: expected all files of each image, found none here, and "
             f"{len(lacking)} of {len(samples)} images incomplete: {remedy(dataset.name)}; "
-            f"gradprom data check {dataset.name} {root} lists them all"
+            f"gradprom data check {dataset.name} {root} says more"
         )
 
 

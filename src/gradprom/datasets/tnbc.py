@@ -83,19 +83,17 @@ def load_tnbc(
 def _folders(root: Path) -> list[tuple[Path, Path]]:
     if (root / "images").is_dir():
         return [(root / "images", root / "masks")]
-    slides = [path.name for path in root.glob("Slide_*") if path.is_dir()]
+    slides = sorted(path for path in root.glob("Slide_*") if path.is_dir())
     if not slides:
         raise UserError(f"{root}: no images are there, {_EXPECTED}: {_WHERE}")
-    masks = [path.name for path in root.glob("GT_*") if path.is_dir()]
-    numbers = sorted({name.partition("_")[2] for name in slides + masks})
-    return [(root / f"Slide_{number}", root / f"GT_{number}") for number in numbers]
+    return [(slide, slide.with_name(slide.name.replace("Slide", "GT", 1))) for slide in slides]
 
 
 def _pairs(images: Path, masks: Path) -> dict[str, tuple[Path, Path]]:
     some = images.name == "images"  # a slide of a few tiles may have lost them all, or its masks
     return pair_files(
         files_in(images, (".png",), some=some),
-        files_in(masks, (".png",), some=some),
+        {stem: path for stem, path in files_in(masks, (".png",), some=some).items() if _NAME.fullmatch(stem)},
         lambda stem: images / f"{stem}.png",
         lambda stem: masks / f"{stem}.png",
     )

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from gradprom.experiments._axes import parse_gate
-from gradprom.experiments.groups import Group, alike, compare, level_of, mean_of, setting_of, task_of
+from gradprom.experiments.groups import Group, alike, common_seeds, compare, level_of, mean_of, setting_of, task_of
 from gradprom.experiments.statistics import Interval, as_columns, verdict
 from gradprom.experiments.tradeoff import Point, front
 
@@ -81,7 +81,9 @@ class Plane:
         return [
             {
                 name: compare(group, alone, measure)
-                if alone.axes["strategy"] == "enhancer_only" and group is not alone
+                if alone.axes["strategy"] == "enhancer_only"
+                and group is not alone
+                and common_seeds(group, alone) == group.seeds  # what is shown is of all of them
                 else None
                 for name, measure in measures.items()
             }
@@ -133,7 +135,7 @@ def plane_name(dataset: str, level: str, auxiliary: str | None, supervision: str
 
 
 def plane_markdown(rows: Sequence[Mapping[str, str]]) -> str:
-    """A plane's rows, as :meth:`Plane.rows` gives them or a CSV holds them, as a table; in bold what can be told.
+    """A plane's rows, as :meth:`Plane.rows` gives them or a CSV holds them, as a table; bold: several trainings tell it.
 
     >>> figures = {"method": "joint", "weight": "1", "max_ratio": "", "seeds": "3", "front": "no"}
     >>> psnr = {"psnr": "30.75", "psnr_difference": "-2.4", "psnr_low": "-4.2", "psnr_high": "-0.5"}
@@ -159,7 +161,8 @@ def _cell(row: Mapping[str, str], name: str) -> str:
     text = f"{float(row[f'{name}_difference']):+.4f}"
     if row[f"{name}_low"]:
         text += f" [{float(row[f'{name}_low']):+.4f}, {float(row[f'{name}_high']):+.4f}]"
-    return f"**{text}**" if row[f"{name}_verdict"] in ("better", "worse") else text
+    told = int(row["seeds"]) > 1 and row[f"{name}_verdict"] in ("better", "worse")
+    return f"**{text}**" if told else text
 
 
 def figures_of(group: Group, measure: str) -> tuple[float, float] | None:
