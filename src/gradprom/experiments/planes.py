@@ -135,7 +135,7 @@ def plane_name(dataset: str, level: str, auxiliary: str | None, supervision: str
 
 
 def plane_markdown(rows: Sequence[Mapping[str, str]]) -> str:
-    """A plane's rows, as :meth:`Plane.rows` gives them or a CSV holds them, as a table; bold: several trainings tell it.
+    """A plane's rows, as :meth:`Plane.rows` or a CSV holds them, as a table; in bold what several trainings tell.
 
     >>> figures = {"method": "joint", "weight": "1", "max_ratio": "", "seeds": "3", "front": "no"}
     >>> psnr = {"psnr": "30.75", "psnr_difference": "-2.4", "psnr_low": "-4.2", "psnr_high": "-0.5"}
