@@ -111,11 +111,11 @@ def checksum(gradients: Gradients, device: torch.device) -> Tensor:
     A sum cannot hide what is not finite, and costs half of what extremes do; but it overflows where they do not.
     """
     present = dict(enumerate(gradient for gradient in gradients if gradient is not None))
+    small = {i: gradient.numel() for i, gradient in present.items() if gradient.numel() <= _SMALL}
     sums = [torch.zeros((), device=device)]
-    for some in _groups({i: gradient.numel() for i, gradient in present.items() if gradient.numel() <= _SMALL}):
-        sums.append(_joined([present[i] for i in some], device).sum())
-    for gradient in present.values():
-        if gradient.numel() > _SMALL:
+    sums += [_joined([present[i] for i in some], device).sum() for some in _groups(small)]
+    for i, gradient in present.items():
+        if i not in small:
             wide = torch.promote_types(gradient.dtype, torch.float32)
             flat = gradient.permute(_as_stored(gradient)).reshape(-1)  # summed sooner than in several dimensions
             sums.append(flat.sum(dtype=wide).to(device))
