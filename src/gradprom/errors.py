@@ -44,3 +44,13 @@ def first_line(error: Exception) -> str:
     """
     lines = str(error).strip().splitlines()
     return lines[0].rstrip(".") if lines else type(error).__name__
+
+
+def reason_of(error: Exception) -> str:
+    """What an error says, of one of the operating system's its text alone.
+
+    Example:
+        >>> reason_of(PermissionError(13, "Permission denied", "a.csv"))
+        'Permission denied'
+    """
+    return (error.strerror if isinstance(error, OSError) else None) or str(error)

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from gradprom.errors import UserError
+from gradprom.errors import UserError, reason_of
 from gradprom.images import MAX_PIXELS, read_image
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
@@ -86,7 +86,9 @@ def read_mask(path: Path, image_path: Path, max_pixels: int = MAX_PIXELS) -> NDA
             found = file.size
             values = np.array(file) if found == expected else None
     except Exception as error:  # Pillow raises whatever broken files make it raise
-        raise UserError(f"{path}: expected a mask, but it cannot be read ({why(error)}): replace the file") from error
+        raise UserError(
+            f"{path}: expected a mask, but it cannot be read ({reason_of(error)}): replace the file"
+        ) from error
     if values is None:
         raise UserError(
             f"{path}: expected {expected[0]} x {expected[1]} pixels as its image {image_path.name} has, "
@@ -126,13 +128,3 @@ def size_of(path: Path, max_pixels: int) -> tuple[int, int]:
     except Exception:  # a TIFF of 16-bit colour, for one; and what is broken is refused here in better words
         height, width = read_pixels(path, max_pixels).shape[:2]
         return width, height
-
-
-def why(error: Exception) -> str:
-    """What an error says, of one of the operating system's its text alone.
-
-    Example:
-        >>> why(PermissionError(13, "Permission denied", "a.csv"))
-        'Permission denied'
-    """
-    return (error.strerror if isinstance(error, OSError) else None) or str(error)

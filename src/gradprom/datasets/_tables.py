@@ -6,8 +6,7 @@ import csv
 from collections.abc import Sequence
 from pathlib import Path
 
-from gradprom.datasets._read import why
-from gradprom.errors import UserError
+from gradprom.errors import UserError, reason_of
 
 
 def read_table(path: Path, *, key: Sequence[str], value: str) -> list[tuple[str, str]]:
@@ -35,7 +34,7 @@ def read_table(path: Path, *, key: Sequence[str], value: str) -> list[tuple[str,
             pairs = [((row[key_column] or "").strip(), (row[value] or "").strip()) for row in reader]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise UserError(
-            f"{path}: expected a table in CSV (UTF-8, commas), found {why(error)}: save it as such"
+            f"{path}: expected a table in CSV (UTF-8, commas), found {reason_of(error)}: save it as such"
         ) from error
     seen: set[str] = set()
     for name, _ in pairs:

@@ -120,9 +120,9 @@ def check_dataset(dataset: Dataset, *, limit: int | None = None) -> Report:
         >>> report.read, report.train.images, report.widths, report.problems
         (103, 82, (197, 197), ())
     """
-    incomplete = [sample for sample in dataset.train + dataset.test if sample.missing()]
-    missing = sorted({path for sample in incomplete for path in sample.missing()})
-    train, test = (tuple(s for s in part if not s.missing()) for part in (dataset.train, dataset.test))
+    lacking = {sample.id: paths for sample in dataset.train + dataset.test if (paths := sample.missing())}
+    missing = sorted({path for paths in lacking.values() for path in paths})
+    train, test = (tuple(s for s in part if s.id not in lacking) for part in (dataset.train, dataset.test))
     dataset = replace(dataset, train=train, test=test)
     samples = [*((sample, False) for sample in dataset.train), *((sample, True) for sample in dataset.test)]
     step = 1 if limit is None else max(1, -(-len(samples) // limit))
@@ -134,7 +134,7 @@ def check_dataset(dataset: Dataset, *, limit: int | None = None) -> Report:
         train=_count(dataset, dataset.train, [one for one in seen if not one.in_test]),
         test=_count(dataset, dataset.test, [one for one in seen if one.in_test]),
         missing=tuple(missing),
-        incomplete=len(incomplete),
+        incomplete=len(lacking),
         read=len(images),
         whole=sum(one.image is not None and not one.problems for one in seen),
         widths=(min(widths), max(widths)),
@@ -143,7 +143,7 @@ def check_dataset(dataset: Dataset, *, limit: int | None = None) -> Report:
         colour=sum(not image.grey for image in images),
         bits=dict(sorted(Counter(image.bits for image in images).items())),
         problems=(
-            *_lost(dataset, missing, incomplete),
+            *_lost(dataset, missing, len(lacking)),
             *_unfit(dataset),
             *(problem for one in seen for problem in one.problems),
         ),
@@ -219,12 +219,12 @@ def _count(dataset: Dataset, samples: Sequence[Sample], seen: list[_Seen]) -> Pa
     )
 
 
-def _lost(dataset: Dataset, missing: list[Path], incomplete: list[Sample]) -> list[str]:
+def _lost(dataset: Dataset, missing: list[Path], incomplete: int) -> list[str]:
     if not missing:
         return []
-    images = len(dataset.train) + len(dataset.test) + len(incomplete)
+    images = len(dataset.train) + len(dataset.test) + incomplete
     return [
-        f"expected all files of each image, found {len(incomplete)} of {images} images incomplete "
+        f"expected all files of each image, found {incomplete} of {images} images incomplete "
         f"(files missing: {len(missing)}): {remedy(dataset.name)}"
     ]
 

@@ -9,11 +9,11 @@ import functools
 import re
 from pathlib import Path
 
-from gradprom.datasets._read import files_in, read_pixels, why
+from gradprom.datasets._read import files_in, read_pixels
 from gradprom.datasets._split import split as split_by_seed
 from gradprom.datasets.about import ABOUT
 from gradprom.datasets.sample import Dataset, Sample
-from gradprom.errors import UserError
+from gradprom.errors import UserError, reason_of
 from gradprom.images import MAX_PIXELS
 
 CLASSES = ("COVID", "NonCOVID")
@@ -168,6 +168,6 @@ def _read_list(path: Path) -> list[str]:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(
-            f"{path}: expected a list of file names, but it cannot be read ({why(error)}): copy it again"
+            f"{path}: expected a list of file names, but it cannot be read ({reason_of(error)}): copy it again"
         ) from error
     return [line.strip() for line in text.splitlines() if line.strip()]

@@ -18,11 +18,11 @@ from PIL import Image
 
 from gradprom.datasets._matlab import shapes_in
 from gradprom.datasets._progress import map_files
-from gradprom.datasets._read import IMAGE_SUFFIXES, MIN_SIDE, files_in, pair_files, read_pixels, why
+from gradprom.datasets._read import IMAGE_SUFFIXES, MIN_SIDE, files_in, pair_files, read_pixels
 from gradprom.datasets._split import split
 from gradprom.datasets.about import ABOUT
 from gradprom.datasets.sample import Dataset, Sample
-from gradprom.errors import UserError
+from gradprom.errors import UserError, reason_of
 from gradprom.images import MAX_PIXELS
 
 CLASSES = ("epithelial", "inflammatory", "fibroblast", "others")
@@ -100,7 +100,7 @@ def _count_json(paths: Sequence[Path]) -> list[int]:
     try:
         points = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
-        raise UserError(f"{path}: expected points in JSON, found {why(error)}: copy it again") from error
+        raise UserError(f"{path}: expected points in JSON, found {reason_of(error)}: copy it again") from error
     if not isinstance(points, dict) or not points.keys() >= set(CLASSES):
         raise UserError(f"{path}: expected an object with the keys {', '.join(CLASSES)}: replace the file")
     return [_count(path, name, points[name]) for name in CLASSES]

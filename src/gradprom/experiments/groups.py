@@ -13,7 +13,7 @@ from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from gradprom._chain import PRESETS, chain_scale, chain_sigma, describe_chain, parse_chain
-from gradprom.experiments._axes import TASKS
+from gradprom.experiments._axes import TASKS, parse_gate
 from gradprom.experiments.plan import Plan
 from gradprom.experiments.records import Measured, RunResult
 from gradprom.experiments.statistics import (
@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 
 MEASURES = ("psnr", "ssim", "independent_accuracy", "independent_miou")
 """What two groups are compared by."""
+MEASURE_OF = {"diagnosis": "accuracy", "segmentation": "miou"}
+"""What a task's recognition is measured by."""
 
 
 @dataclass(frozen=True)
@@ -61,12 +63,15 @@ class Group:
 
     @property
     def name(self) -> str:
-        """The strategy with what is not the paper's about it: another gate, or the cone.
-
-        It goes into tables as the method, save that those have a column for the cone.
-        """
+        """The strategy with what is not the paper's about it: another gate, or the cone."""
         gate = self.axes["gate"]
         return str(self.axes["strategy"]) + ("" if gate in (None, "hard") else f" {gate}")
+
+    @property
+    def method(self) -> str:
+        """The same without the cone: a table's or picture's word where ρ stands by itself."""
+        gate = parse_gate(self.axes["gate"] or "hard")[0]
+        return str(self.axes["strategy"]) + ("" if gate == "hard" else f" {gate}")
 
     @property
     def seeds(self) -> frozenset[int]:
@@ -143,6 +148,11 @@ def level_of(degradation: str) -> str:
 def alike(a: Group, b: Group) -> bool:
     """Whether two groups enhanced the same images with equal enhancers, trained for as long on the same views."""
     return a.dataset == b.dataset and setting_of(a) == setting_of(b)
+
+
+def enhancer_alone(group: Group, groups: Iterable[Group]) -> Group | None:
+    """The one among the groups whose enhancer was trained without a recognizer, all else the same."""
+    return next((other for other in groups if other.axes["strategy"] == "enhancer_only" and alike(group, other)), None)
 
 
 def setting_of(group: Group) -> dict[str, Any]:

@@ -10,7 +10,17 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from gradprom.experiments._axes import parse_gate
-from gradprom.experiments.groups import Group, alike, common_seeds, compare, level_of, mean_of, setting_of, task_of
+from gradprom.experiments.groups import (
+    MEASURE_OF,
+    Group,
+    common_seeds,
+    compare,
+    enhancer_alone,
+    level_of,
+    mean_of,
+    setting_of,
+    task_of,
+)
 from gradprom.experiments.statistics import Interval, as_columns, verdict
 from gradprom.experiments.tradeoff import Point, front
 
@@ -48,11 +58,10 @@ class Plane:
         """One a group; the error bars are the intervals of its differences from the enhancer alone."""
         found = []
         for group, differences in zip(self.groups, self._differences, strict=True):
-            gate, ratio = parse_gate(group.axes["gate"] or "hard")
-            name = group.axes["strategy"] if gate == "hard" else f"{group.axes['strategy']} {gate}"
+            ratio = parse_gate(group.axes["gate"] or "hard")[1]
             psnr, recognition = figures_of(group, self.measure) or (math.nan, math.nan)
             bars = (_arms(interval) for interval in differences.values())
-            found.append(Point(name, group.axes["weight"], ratio, psnr, recognition, *bars))
+            found.append(Point(group.method, group.axes["weight"], ratio, psnr, recognition, *bars))
         return found
 
     def rows(self) -> list[dict[str, str]]:
@@ -109,9 +118,10 @@ def planes_of(groups: Sequence[Group]) -> list[Plane]:
     for (words, _), found in members.items():
         if len({group.axes["weight"] for group in found}) < LEAST_WEIGHTS:
             continue
-        measure = {"diagnosis": "accuracy", "segmentation": "miou"}[str(task_of(found[0]))]
-        alone = [group for group in groups if group.axes["strategy"] == "enhancer_only" and alike(group, found[0])]
-        drawn = [group for group in _of_same_seeds([*alone, *found]) if figures_of(group, measure) is not None]
+        measure = MEASURE_OF[str(task_of(found[0]))]
+        alone = enhancer_alone(found[0], groups)
+        comparable = _of_same_seeds(found if alone is None else [alone, *found])
+        drawn = [group for group in comparable if figures_of(group, measure) is not None]
         names = list(dict.fromkeys(group.name for group in drawn))
         drawn.sort(key=lambda group: (names.index(group.name), group.axes["weight"] or 0))
         name = plane_name(*words)

@@ -17,10 +17,11 @@ from gradprom.experiments._axes import parse_gate
 from gradprom.experiments.claims import claims_of, write_claims
 from gradprom.experiments.claims import markdown as claims_markdown
 from gradprom.experiments.groups import (
+    MEASURE_OF,
     Group,
-    alike,
     compare,
     differences_of,
+    enhancer_alone,
     groups_of,
     level_of,
     mean_of,
@@ -37,7 +38,6 @@ TABLES, RESULTS, CLAIMS = "tables", "results.csv", "claims"
 STANDS_FOR = {"crchisto": "lizard", "tnbc": "lizard"}
 """Whose cells of the paper stand beside these datasets, which are no part of it."""
 _BASELINES = ("input", "bicubic", "non-local means", "clean")
-_MEASURES = {"diagnosis": "accuracy", "segmentation": "miou"}
 
 
 def write(directory: str | Path, plans: Sequence[Plan], scale: str, data: Path | None) -> list[Result]:
@@ -149,7 +149,7 @@ def _result(plan: Plan, group: Group, method: str, task: str | None, *, name_tas
     gate, ratio = parse_gate(axes["gate"] or "hard")
     psnr, psnr_std = mean_of(read, "psnr") if enhances else (None, None)
     ssim, ssim_std = mean_of(read, "ssim") if enhances else (None, None)
-    measure = _MEASURES.get(task or "", "miou")
+    measure = MEASURE_OF.get(task or "", "miou")
     recognition, recognition_std = mean_of(read, measure)
     level = level_of(axes["degradation"])
     supervision = axes["supervision"] if strategy in ("joint", "frozen", "gradprom") else None
@@ -172,7 +172,7 @@ def _result(plan: Plan, group: Group, method: str, task: str | None, *, name_tas
         dataset=group.dataset,
         task="superresolution" if chain_scale(axes["degradation"]) > 1 else "denoise",
         level=level,
-        method=strategy if gate == "hard" else f"{strategy} {gate}",
+        method=group.method,
         supervision=supervision,
         auxiliary=auxiliary,
         weight=axes["weight"],
@@ -208,7 +208,7 @@ def _start(summary: Mapping[str, Any]) -> str:
 
 
 def _was_read(summary: Mapping[str, float | None], task: str | None) -> bool:
-    return summary.get(f"independent_{_MEASURES[task or 'segmentation']}") is not None
+    return summary.get(f"independent_{MEASURE_OF[task or 'segmentation']}") is not None
 
 
 def _paper_dataset(plan: Plan, dataset: str) -> str | None:
@@ -220,8 +220,7 @@ def _reference(group: Group, groups: Sequence[Group]) -> Group | None:
     """The enhancer trained without a recognizer, all else the same."""
     if group.axes["strategy"] in ("enhancer_only", "recognizer_only"):
         return None
-    same = [other for other in groups if other.axes["strategy"] == "enhancer_only" and alike(group, other)]
-    return same[0] if same else None
+    return enhancer_alone(group, groups)
 
 
 def _csv(rows: Sequence[Mapping[str, Any]]) -> str:

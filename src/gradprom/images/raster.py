@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from gradprom._files import atomic_path
-from gradprom.errors import UserError
+from gradprom.errors import UserError, reason_of
 from gradprom.images import _jpeg, _png, _tiff
 from gradprom.images.frames import PlainWriter, writing
 from gradprom.images.image import Format, Image, UnreadableError
@@ -89,7 +89,7 @@ def read_image(path: str | Path, max_pixels: int = MAX_PIXELS, *, option: str = 
         raise UserError(f"{path}: expected to fit into memory, found too little; free some") from error
     except (OSError, ValueError) as error:  # ValueError: a zero byte in the name
         raise UserError(
-            f"{path}: the file cannot be read ({_reason(error)}); check the name and its permissions"
+            f"{path}: the file cannot be read ({reason_of(error)}); check the name and its permissions"
         ) from error
 
 
@@ -138,7 +138,3 @@ def _recognise(file: BinaryIO) -> Format:
         if start.startswith(signature):
             found = name
     raise UnreadableError(f"expected a PNG, JPEG or TIFF image, found {found}; convert it to one of these")
-
-
-def _reason(error: Exception) -> str:
-    return (error.strerror if isinstance(error, OSError) else None) or str(error)
