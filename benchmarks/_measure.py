@@ -1,9 +1,10 @@
 """How the benchmarks measure: interleaved repeats, ratios within a repeat, medians and their spread.
 
 A row of ``results.json`` has a ``name``, a ``ratio`` (of ours to what it is held against, or what else its name says;
-a median over repeats), its ``spread`` (half the distance between the quartiles), the ``goal`` (or null) and what was
-``pinned``: threads, sizes, precision, versions, processor. Ratios of memory and counts need no repeats: their spread
-is 0. All scripts write their rows by :func:`write_rows`, to the file that ``--results`` names.
+a median over repeats), its ``spread`` (half the distance between the quartiles), from six repeats on an ``interval``
+(95 % confidence, of the median), the ``goal`` (or null) and what was ``pinned``: threads, sizes, precision, versions,
+processor. Ratios of memory and counts need no repeats: their spread is 0. All scripts write their rows by
+:func:`write_rows`, to the file that ``--results`` names.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import argparse
 import gc
 import json
+import math
 import os
 import platform
 import statistics
@@ -35,13 +37,15 @@ class Times:
 
 @dataclass(frozen=True)
 class Ratio:
-    """A median over repeats and half the distance between the quartiles."""
+    """A median over repeats, half the distance between the quartiles, and an interval of 95 % confidence."""
 
     median: float
     spread: float
+    interval: tuple[float, float] | None = None
 
     def __str__(self) -> str:
-        return f"{self.median:.3f} ± {self.spread:.3f}"
+        text = f"{self.median:.3f} ± {self.spread:.3f}"
+        return text if self.interval is None else f"{text} ({self.interval[0]:.3f} to {self.interval[1]:.3f})"
 
 
 def rotated(names: list[str], turn: int) -> list[str]:
@@ -89,11 +93,17 @@ def median_of(values: Sequence[float]) -> Ratio:
 
     >>> print(median_of([1.0, 5.0, 2.0]))
     2.000 ± 1.000
+    >>> print(median_of([1.0, 5.0, 2.0, 3.0, 2.5, 2.2]))
+    2.350 ± 0.413 (1.000 to 5.000)
     """
     if len(values) == 1:
         return Ratio(values[0], 0.0)
+    from scipy.stats import quantile_test
+
     low, middle, high = statistics.quantiles(values, n=4, method="inclusive")
-    return Ratio(middle, (high - low) / 2)
+    found = quantile_test(values, p=0.5).confidence_interval(0.95)  # whatever the distribution
+    interval = (float(found.low), float(found.high))
+    return Ratio(middle, (high - low) / 2, interval if all(map(math.isfinite, interval)) else None)
 
 
 def ratio(above: Sequence[float], below: Sequence[float]) -> Ratio:
@@ -163,10 +173,12 @@ def row(name: str, value: Ratio | float, goal: str | None, pins: Mapping[str, ob
     """A row of the results, printed as it is made."""
     found = value if isinstance(value, Ratio) else Ratio(value, 0.0)
     print(f"{name:<78} {found}  (goal: {goal or 'none'})", flush=True)
+    interval = {} if found.interval is None else {"interval": [round(end, 4) for end in found.interval]}
     return {
         "name": name,
         "ratio": round(found.median, 4),
         "spread": round(found.spread, 4),
+        **interval,
         "goal": goal,
         "pinned": dict(pins),
     }

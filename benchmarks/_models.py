@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -54,14 +56,19 @@ class Cascade:
     def main(self, enhanced: Tensor) -> Tensor:
         return mse_loss(enhanced.float(), self.clean)
 
-    def recognize(self, enhanced: Tensor) -> dict[str, Tensor]:
+    def recognition(self, name: str, enhanced: Tensor) -> Tensor:
         with torch.autocast("cpu", torch.bfloat16, enabled=self.bf16):
-            logits = {name: recognizer(enhanced) for name, recognizer in self.recognizers.items()}
-            if self.references is None:
-                return {name: recognition_loss(found, self.label) for name, found in logits.items()}
+            logits = self.recognizers[name](enhanced)
             with torch.no_grad():
-                targets = {name: reference(self.clean) for name, reference in self.references.items()}
-        return {name: consistency_loss(found, targets[name]) for name, found in logits.items()}
+                target = None if self.references is None else self.references[name](self.clean)
+        return recognition_loss(logits, self.label) if target is None else consistency_loss(logits, target)
+
+    def recognize(self, enhanced: Tensor) -> dict[str, Tensor]:
+        return {name: self.recognition(name, enhanced) for name in self.recognizers}
+
+    def recognize_later(self, enhanced: Tensor) -> dict[str, Callable[[], Tensor]]:
+        """As functions, for what takes one loss after the other."""
+        return {name: partial(self.recognition, name, enhanced) for name in self.recognizers}
 
     def forget(self) -> None:
         """As ``zero_grad`` of an optimizer."""

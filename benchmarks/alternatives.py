@@ -1,6 +1,6 @@
 """A promoted step against what one would write or take instead: time and peak memory, at the same gradients.
 
-    python benchmarks/alternatives.py [--only "SRResNet 5x32"] [--repeats 9] [--batch 4] [--bf16]
+    python benchmarks/alternatives.py [--only "SRResNet 5x32"] [--repeats 25] [--batch 4] [--bf16]
 
 All give θ the gradient of the hard gate and φ its own. First it is checked that they do, to 1e-5.
 
@@ -79,13 +79,15 @@ def torchjd(c: Cascade, chunk: int | None = None) -> None:
 
 
 def pcgrad_like(c: Cascade) -> None:
-    def flat(loss_of: Callable[[], Tensor]) -> Tensor:
+    def flat(loss_of: Callable[[Tensor], Tensor]) -> Tensor:
         c.forget()
-        loss_of().backward()
+        enhanced = c.enhance()
+        loss = loss_of(enhanced)
+        loss.backward()
         return torch.cat([p.grad.flatten() for p in c.theta])
 
-    own = flat(lambda: c.main(c.enhance()))
-    upstream = flat(lambda: next(iter(c.recognize(c.enhance()).values())))
+    own = flat(c.main)
+    upstream = flat(lambda enhanced: next(iter(c.recognize(enhanced).values())))
     total = own + WEIGHT * upstream if torch.dot(own, upstream) >= 0 else own
     for p, part in zip(c.theta, total.split([p.numel() for p in c.theta]), strict=True):
         p.grad = part.view_as(p).clone()
@@ -134,7 +136,7 @@ def measure(name: str, c: Cascade, repeats: int, pins: dict[str, object]) -> lis
 
 
 def main() -> None:
-    parser = options(__doc__, repeats=9)
+    parser = options(__doc__, repeats=25)
     parser.add_argument("--batch", type=int, default=4, help="images a step")
     parser.add_argument("--sizes", type=int, nargs="+", default=[64, 128], help="pixels a side")
     parser.add_argument("--precision", nargs="+", default=["float32", "bf16"], choices=["float32", "bf16"])

@@ -81,11 +81,12 @@ def table(rows: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def cell(row: Mapping[str, Any] | None) -> str:
-    """A figure with its spread, and a cross where it misses its goal."""
+    """A figure with its spread and interval, and a cross where it misses its goal."""
     if row is None:
         return ""
     text = f"{row['ratio']:.3g}" if abs(row["ratio"]) < 0.1 else f"{row['ratio']:.3f}"
     text += f" ± {row['spread']:.3f}" if row["spread"] else ""
+    text += " ({:.3f} to {:.3f})".format(*row["interval"]) if row.get("interval") else ""
     return text + (" ✗" if row["goal"] and not is_met(row["ratio"], row["goal"]) else "")
 
 

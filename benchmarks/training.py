@@ -32,6 +32,7 @@ import numpy as np
 import torch
 from _measure import Ratio, options, pinned, ratio, rotated, row, write_rows
 from PIL import Image
+from scipy.stats import t as student
 
 STRATEGIES = ("enhancer_only", "gradprom")
 INGREDIENTS = ("bf16", "channels_last", "malloc", "fused Adam", "choice of prefetch", "cache")
@@ -252,7 +253,11 @@ def measure_quality(
         values = [runner.psnr(folder / path) for path in ("gradprom/enhancer.safetensors", "plain/enhancer.pt")]
         print(f"training, {strategy}, seed {seed}: gradprom {values[0]:.3f} dB, plain {values[1]:.3f} dB", flush=True)
         apart.append(values[0] - values[1])
-    value = Ratio(statistics.fmean(apart), (max(apart) - min(apart)) / 2)
+    mean, interval = statistics.fmean(apart), None
+    if len(apart) > 1:
+        low, high = student.interval(0.95, len(apart) - 1, mean, statistics.stdev(apart) / len(apart) ** 0.5)
+        interval = float(low), float(high)
+    value = Ratio(mean, (max(apart) - min(apart)) / 2, interval)
     name = f"training, {strategy}: validation PSNR of gradprom less plain, dB, mean over {len(apart)} seeds"
     return [row(name, value, "-0.05 to 0.05", {**pins, "seeds": arguments.seeds})]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,6 +11,17 @@ from torch import Tensor
 from torch.autograd.graph import get_gradient_edge
 
 from gradprom._gradients import Gradients, add, add_scaled, own
+
+# of an auxiliary: there already, or to be built when its turn comes
+Loss = Tensor | Callable[[], Tensor]
+
+# what autograd's complaints mean here
+_MEANINGS = {
+    "donated": "a model compiled with donated buffers allows for one backward pass, but each loss needs its own: set "
+    "torch._functorch.config.donated_buffer = False before the model is compiled",
+    "backward through the graph a second time": "a loss needs a part of the graph that an earlier pass has freed: pass "
+    "as interface the tensor that all the losses are built from, and build each from there for itself",
+}
 
 
 @dataclass
@@ -64,28 +75,33 @@ class Found:
 
 
 def at_parameters(
-    main: Tensor, auxiliaries: Mapping[str, Tensor], interface: Tensor | None, theta: list[Tensor], phi: list[Tensor]
+    main: Tensor, auxiliaries: Mapping[str, Loss], interface: Tensor | None, theta: list[Tensor], phi: list[Tensor]
 ) -> Found:
-    """One pass through each recognizer and, for each loss, one through the enhancer."""
-    keep = _must_be_kept(main, auxiliaries, interface, theta)
-    found = Found(parameters=theta)
-    for name, loss in auxiliaries.items():
-        if interface is None:
-            gradients = _grad([loss], [*theta, *phi])
-            found.auxiliaries[name], found.recognition[name] = gradients[: len(theta)], gradients[len(theta) :]
-            continue
-        signal, *found.recognition[name] = _grad([loss], [interface, *phi], keep=keep[name])
-        carried: Gradients = [None] * len(theta)
-        found.auxiliaries[name] = carried if signal is None else _grad([interface], theta, [signal])
-        del signal  # as large as the images, and the passes that follow need the memory
-    found.main = _grad([main], theta, keep=False)
+    """One pass through each recognizer and, for each loss, one through the enhancer.
+
+    What is built already goes first, so that the recognizers' graphs are freed, and what is not comes last, when no
+    other graph is held but the enhancer's; the last pass of all frees that behind it.
+    """
+    built = {name: loss for name, loss in auxiliaries.items() if isinstance(loss, Tensor)}
+    later = [name for name in auxiliaries if name not in built]
+    keep = _must_be_kept(main, built, interface, theta)
+    received: dict[str, Gradients] = {}
+    for name in built:
+        received[name] = _by_interface(name, built[name], interface, theta, phi, keep=keep.get(name, True))
+    found = Found(parameters=theta, main=_grad([main], theta, keep=bool(later)))
+    for name in later[:-1]:
+        received[name] = _by_interface(name, auxiliaries[name], interface, theta, phi, keep=False)
+    for name in later[-1:]:
+        received[name] = _grad([_loss(name, auxiliaries[name], interface, theta)], [*theta, *phi], keep=False)
+    found.auxiliaries = {name: received[name][: len(theta)] for name in auxiliaries}
+    found.recognition = {name: received[name][len(theta) :] for name in auxiliaries}
     own(found.main, *found.auxiliaries.values(), *found.recognition.values())
     return found
 
 
 def at_interface(
     main: Tensor,
-    auxiliaries: Mapping[str, Tensor],
+    auxiliaries: Mapping[str, Loss],
     interface: Tensor,
     theta: list[Tensor],
     phi: list[Tensor],
@@ -103,7 +119,8 @@ def at_interface(
     Raises:
         ValueError: the main loss depends on θ in another way than through the interface.
     """
-    keep = _must_be_kept(main, auxiliaries, interface, theta)
+    built = {name: loss for name, loss in auxiliaries.items() if isinstance(loss, Tensor)}
+    keep = _must_be_kept(main, built, interface, theta)
     if _reaches(_between(main, interface), theta):
         raise ValueError(
             "the main loss depends on the enhancer's parameters in another way than through interface, so its gradient "
@@ -113,7 +130,8 @@ def at_interface(
     # the main loss goes first: often it shares nothing, and the recognizer's graph need not wait for it
     received: dict[str, Gradients] = {"": _grad([main], [interface], keep=keep[""])}
     for name, loss in auxiliaries.items():
-        signal, *found.recognition[name] = _grad([loss], [interface, *phi], keep=keep[name])
+        keeps = keep.get(name, False)
+        signal, *found.recognition[name] = _at_interface(name, loss, interface, theta, phi, keep=keeps)
         received[name] = [signal]
     for held in received.values():
         if held[0] is None:
@@ -175,14 +193,18 @@ def _must_be_kept(
     nodes = {"": _between(main, interface)}
     for name, loss in auxiliaries.items():
         nodes[name] = _between(loss, interface)
-        if _reaches(nodes[name], theta):
-            raise ValueError(
-                f"auxiliary {name!r} depends on the enhancer's parameters in another way than through interface: pass "
-                "as interface the very tensor that the recognizers read, or leave it out"
-            )
+        _refuse_bypass(name, nodes[name], theta)
     # a parameter's own node keeps nothing, so that two graphs may meet there
     inner = {name: {node for node in own if not _is_leaf(node)} for name, own in nodes.items()}
     return {name: any(own & other for key, other in inner.items() if key != name) for name, own in inner.items()}
+
+
+def _refuse_bypass(name: str, nodes: set[Any], theta: list[Tensor]) -> None:
+    if _reaches(nodes, theta):
+        raise ValueError(
+            f"auxiliary {name!r} depends on the enhancer's parameters in another way than through interface: pass "
+            "as interface the very tensor that the recognizers read, or leave it out"
+        )
 
 
 def _between(output: Tensor, interface: Tensor) -> set[Any]:
@@ -198,6 +220,33 @@ def _between(output: Tensor, interface: Tensor) -> set[Any]:
         found.add(node)
         waiting += node.next_functions
     return found
+
+
+def _by_interface(
+    name: str, auxiliary: Loss, interface: Tensor | None, theta: list[Tensor], phi: list[Tensor], *, keep: bool
+) -> Gradients:
+    """The gradients of θ, then those of φ; the enhancer's graph is kept, that beyond the interface if told so."""
+    if interface is None:
+        return _grad([_loss(name, auxiliary, interface, theta)], [*theta, *phi])
+    signal, *of_phi = _at_interface(name, auxiliary, interface, theta, phi, keep=keep)
+    carried: Gradients = [None] * len(theta) if signal is None else _grad([interface], theta, [signal])
+    return [*carried, *of_phi]
+
+
+def _at_interface(
+    name: str, auxiliary: Loss, interface: Tensor, theta: list[Tensor], phi: list[Tensor], *, keep: bool
+) -> Gradients:
+    """The gradient at the interface, then those of φ."""
+    return _grad([_loss(name, auxiliary, interface, theta)], [interface, *phi], keep=keep)
+
+
+def _loss(name: str, auxiliary: Loss, interface: Tensor | None, theta: list[Tensor]) -> Tensor:
+    if isinstance(auxiliary, Tensor):
+        return auxiliary
+    loss = auxiliary()
+    if interface is not None:
+        _refuse_bypass(name, _between(loss, interface), theta)
+    return loss
 
 
 def _reaches(nodes: set[Any], parameters: list[Tensor]) -> bool:
@@ -228,9 +277,7 @@ def _grad(
     try:
         return list(torch.autograd.grad(outputs, inputs, signals, retain_graph=keep, allow_unused=True))
     except RuntimeError as error:
-        if "donated" not in str(error):
-            raise
-        raise RuntimeError(
-            "a model compiled with donated buffers allows for one backward pass, but each loss needs its own: "
-            "set torch._functorch.config.donated_buffer = False before the model is compiled"
-        ) from error
+        for words, meaning in _MEANINGS.items():
+            if words in str(error):
+                raise RuntimeError(meaning) from error
+        raise

@@ -42,6 +42,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from typing import Literal, get_args
 
 import torch
@@ -49,7 +50,7 @@ from torch import Tensor
 
 from gradprom._gates import Combine, GateName, decide
 from gradprom._gradients import Gradients, add_to_grad, all_finite, average_over_processes, checksum, reduce_all
-from gradprom._passes import Found, at_interface, at_parameters, carry, last_layer
+from gradprom._passes import Found, Loss, at_interface, at_parameters, carry, last_layer
 from gradprom._rule import Step, judge, products_of, promote
 
 GateAt = Literal["parameters", "last_layer", "interface"]
@@ -149,14 +150,17 @@ class GradientPromotion:
     def backward(
         self,
         main: Tensor,
-        auxiliaries: Mapping[str, Tensor] | None = None,
+        auxiliaries: Mapping[str, Tensor | Callable[[], Tensor]] | None = None,
         interface: Tensor | None = None,
     ) -> Step:
         """Add this batch's gradients to ``.grad`` of θ and φ, as ``Tensor.backward`` would, under the rule.
 
         Args:
             main: the enhancement loss, a scalar.
-            auxiliaries: recognition losses by name, scalars.
+            auxiliaries: recognition losses by name, scalars; or functions without arguments that build them. A function
+                is called when its turn comes, after the main loss was passed through: that takes the least memory, and
+                of several recognizers only one graph is held at a time. What two functions build upon must then be the
+                interface, nothing that was computed from it.
             interface: the enhancer's output, where the two models meet. Given, each recognizer is passed through once,
                 its graph is freed, and its gradient is carried on from here; then no auxiliary may depend on θ in
                 another way. A cheaper gate needs it, and the same holds for the main loss.
@@ -167,16 +171,20 @@ class GradientPromotion:
         Raises:
             ValueError: a loss is not a scalar or does not depend on any parameter, the interface does not depend on θ
                 or is bypassed or missing, an auxiliary has no weight, or no parameter of the gate requires a gradient.
-            RuntimeError: a model is compiled with donated buffers, which allow for one backward pass only.
+            RuntimeError: a model is compiled with donated buffers, which allow for one backward pass only; or a
+                function's loss and another share more than the interface.
         """
         auxiliaries = auxiliaries or {}
-        for name, loss in {"main": main, **auxiliaries}.items():
-            if loss.numel() != 1:
-                raise ValueError(f"loss {name!r} has shape {tuple(loss.shape)}: a scalar is needed, take its mean")
-            if not loss.requires_grad:
-                raise ValueError(f"loss {name!r} does not depend on any parameter that requires a gradient")
         for name in auxiliaries:
             self._weight(name)
+        values: dict[str, Tensor] = {}
+
+        def ready(name: str, loss: Loss) -> Tensor:
+            """Built, noted, and scaled; "" is the main loss."""
+            loss = _scalar(name or "main", loss if isinstance(loss, Tensor) else loss())
+            values[name] = loss.detach().reshape(()).to(main.device)
+            return loss if self._scaler is None else self._scaler.scale(loss)
+
         if interface is not None and not interface.requires_grad:
             raise ValueError("interface does not require a gradient: pass what the enhancer returned, not detached")
         theta, phi = self._active(self._theta), self._active(self._phi)
@@ -186,10 +194,8 @@ class GradientPromotion:
             if set(self._pending.auxiliaries) != set(auxiliaries):
                 raise ValueError("every micro-batch of a step must have the same auxiliaries")
             auxiliaries = {name: auxiliaries[name] for name in self._pending.auxiliaries}
-        scaled, *others = (
-            loss if self._scaler is None else self._scaler.scale(loss) for loss in (main, *auxiliaries.values())
-        )
-        by_name = dict(zip(auxiliaries, others, strict=True))
+        scaled = ready("", main)
+        by_name = {n: ready(n, x) if isinstance(x, Tensor) else partial(ready, n, x) for n, x in auxiliaries.items()}
         if self.gate_at == "parameters":
             found = at_parameters(scaled, by_name, interface, theta, phi)
         elif interface is None:
@@ -197,14 +203,14 @@ class GradientPromotion:
         else:
             compared, samples = self._compared(interface, theta), self.gate_per == "sample"
             found = at_interface(scaled, by_name, interface, theta, phi, compared, samples=samples)
-        losses = torch.stack([loss.detach().reshape(()).to(main.device) for loss in (main, *auxiliaries.values())])
+        losses = torch.stack([values[name] for name in ("", *auxiliaries)])
         found.losses = losses.to(torch.promote_types(losses.dtype, torch.float32))
         if self._pending is None:
             self._pending = found
         else:
             self._pending.add(found)
         if self._accumulating:
-            return Step(main.item(), {name: loss.item() for name, loss in auxiliaries.items()})
+            return Step(values[""].item(), {name: values[name].item() for name in auxiliaries})
         return self._finish()
 
     @contextmanager
@@ -324,3 +330,13 @@ class GradientPromotion:
         for parameter in (*self._active(self._theta), *self._active(self._phi)):
             # the scaler looks for a non-finite gradient when it steps; without one it would never lower its scale
             parameter.grad = torch.full_like(parameter, math.inf) if step.overflow else None
+
+
+def _scalar(name: str, loss: Tensor) -> Tensor:
+    if not isinstance(loss, Tensor):
+        raise ValueError(f"loss {name!r} is {loss!r}: a function must return a scalar tensor")
+    if loss.numel() != 1:
+        raise ValueError(f"loss {name!r} has shape {tuple(loss.shape)}: a scalar is needed, take its mean")
+    if not loss.requires_grad:
+        raise ValueError(f"loss {name!r} does not depend on any parameter that requires a gradient")
+    return loss

@@ -6,6 +6,7 @@ import copy
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 import torch
@@ -187,15 +188,18 @@ class CascadeStep:
         """
         with self._autocast():
             enhanced = self._enhancer(degraded)
-            logits = {task: recognizer(enhanced) for task, recognizer in self._recognizers.items()}
-            with torch.no_grad():
-                targets = {task: reference(clean) for task, reference in self.references.items()}
-        if self._supervised:
-            losses = {task: recognition_loss(logits[task], truths[task]) for task in logits}
-        else:
-            losses = {task: consistency_loss(logits[task], targets[task], self._consistency) for task in logits}
         main = enhancement_loss(enhanced, clean, self._enhancement)
+        losses = {task: partial(self._recognition, task, enhanced, clean, truths) for task in self._recognizers}
         return self._promotion.backward(main, losses, interface=enhanced)
+
+    def _recognition(self, task: str, enhanced: Tensor, clean: Tensor, truths: Truths) -> Tensor:
+        with self._autocast():
+            logits = self._recognizers[task](enhanced)
+            with torch.no_grad():
+                target = None if self._supervised else self.references[task](clean)
+        if target is None:
+            return recognition_loss(logits, truths[task])
+        return consistency_loss(logits, target, self._consistency)
 
 
 def _frozen_copy(module: nn.Module) -> nn.Module:
