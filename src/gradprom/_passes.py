@@ -88,7 +88,12 @@ def at_parameters(
     received: dict[str, Gradients] = {}
     for name in built:
         received[name] = _by_interface(name, built[name], interface, theta, phi, keep=keep.get(name, True))
-    found = Found(parameters=theta, main=_grad([main], theta, keep=bool(later)))
+    found = Found(parameters=theta)
+    if later and interface is not None and not _reaches(_between(main, interface), theta):
+        # its own graph, which may hold another network, is freed before a recognizer's is built
+        found.main = _by_interface("", main, interface, theta, [], keep=False)
+    else:
+        found.main = _grad([main], theta, keep=bool(later))
     for name in later[:-1]:
         received[name] = _by_interface(name, auxiliaries[name], interface, theta, phi, keep=False)
     for name in later[-1:]:

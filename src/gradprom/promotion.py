@@ -159,7 +159,7 @@ class GradientPromotion:
             main: the enhancement loss, a scalar.
             auxiliaries: recognition losses by name, scalars; or functions without arguments that build them. A function
                 is called when its turn comes, after the main loss was passed through: that takes the least memory, and
-                of several recognizers only one graph is held at a time. What two functions build upon must then be the
+                of several recognizers only one graph is held at a time. What all losses build upon must then be the
                 interface, nothing that was computed from it.
             interface: the enhancer's output, where the two models meet. Given, each recognizer is passed through once,
                 its graph is freed, and its gradient is carried on from here; then no auxiliary may depend on θ in
