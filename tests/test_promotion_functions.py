@@ -196,7 +196,7 @@ def test_functions_that_share_more_than_the_interface_are_refused() -> None:
     clamped = enhanced.clamp(0, 1)
     promotion = GradientPromotion(cascade.enhancer.parameters(), cascade.recognizers.parameters())
     functions = {task: lambda task=task: cascade.loss(task, clamped) for task in TASKS}
-    with pytest.raises(RuntimeError, match="pass as interface the tensor that all the losses are built from"):
+    with pytest.raises(RuntimeError, match="let all losses start from the interface"):
         promotion.backward(mse_loss(enhanced, cascade.clean), functions, interface=enhanced)
     assert all(gradient is None for gradient in cascade.gradients())
 
@@ -209,7 +209,7 @@ def test_functions_that_share_more_than_the_interface_are_refused() -> None:
 @pytest.mark.parametrize(
     ("found", "message"),
     [
-        (None, "loss 'diagnosis' is None: a function must return a scalar tensor"),
+        (None, "loss 'diagnosis' is None: a scalar tensor is needed"),
         (torch.ones(2, requires_grad=True), r"loss 'diagnosis' has shape \(2,\): a scalar is needed"),
         (torch.ones(()), "loss 'diagnosis' does not depend on any parameter"),
     ],
@@ -219,6 +219,37 @@ def test_a_function_that_returns_no_loss_is_refused(found: object, message: str)
     with pytest.raises(ValueError, match=message):
         GradientPromotion([theta]).backward((theta**2).sum(), {"diagnosis": lambda: found})
     assert theta.grad is None
+
+
+@pytest.mark.parametrize("gate_at", ["parameters", "last_layer", "interface"])
+@pytest.mark.parametrize("place", [0, 2])
+def test_a_function_that_changes_the_interface_is_refused(place: int, gate_at: str) -> None:
+    """Else what is called after it would read another image, and the main loss's gradient pass through the change."""
+    cascade = Cascade()
+    enhanced = cascade.enhancer(cascade.degraded)
+    functions = {task: lambda task=task: cascade.loss(task, enhanced) for task in TASKS}
+    functions[TASKS[place]] = lambda: cascade.loss("benign", enhanced.mul_(0.1))
+    promotion = GradientPromotion(cascade.enhancer.parameters(), cascade.recognizers.parameters(), gate_at=gate_at)
+    with pytest.raises(ValueError, match=f"auxiliary '{TASKS[place]}' changes the interface in place"):
+        promotion.backward(mse_loss(enhanced, cascade.clean), functions, interface=enhanced)
+    assert all(gradient is None for gradient in cascade.gradients())
+
+
+def test_a_loss_that_is_none_at_all_is_refused() -> None:
+    theta = nn.Parameter(torch.ones(2))
+    with pytest.raises(ValueError, match=r"loss 'diagnosis' is 0.5: a scalar tensor is needed"):
+        GradientPromotion([theta]).backward((theta**2).sum(), {"diagnosis": 0.5})
+    with pytest.raises(ValueError, match=r"loss 'main' is <function .*: a scalar tensor is needed"):
+        GradientPromotion([theta]).backward(lambda: (theta**2).sum())
+
+
+def test_a_second_call_on_one_graph_is_refused_in_words_that_fit() -> None:
+    theta = nn.Parameter(torch.ones(2))
+    loss = (theta**2).sum()
+    promotion = GradientPromotion([theta])
+    promotion.backward(loss)
+    with pytest.raises(RuntimeError, match="freed by an earlier pass: build all losses anew for every call"):
+        promotion.backward(loss)
 
 
 def test_what_a_function_raises_is_raised() -> None:

@@ -19,8 +19,8 @@ Loss = Tensor | Callable[[], Tensor]
 _MEANINGS = {
     "donated": "a model compiled with donated buffers allows for one backward pass, but each loss needs its own: set "
     "torch._functorch.config.donated_buffer = False before the model is compiled",
-    "backward through the graph a second time": "a loss needs a part of the graph that an earlier pass has freed: pass "
-    "as interface the tensor that all the losses are built from, and build each from there for itself",
+    "backward through the graph a second time": "a part of the graph was freed by an earlier pass: build all losses "
+    "anew for every call, and where auxiliaries are functions, let all losses start from the interface alone",
 }
 
 
@@ -79,8 +79,8 @@ def at_parameters(
 ) -> Found:
     """One pass through each recognizer and, for each loss, one through the enhancer.
 
-    What is built already goes first, so that the recognizers' graphs are freed, and what is not comes last, when no
-    other graph is held but the enhancer's; the last pass of all frees that behind it.
+    What is built already goes first, so that the recognizers' graphs are freed, and functions come last: with an
+    interface no other graph is held then but the enhancer's, which the last of these passes frees behind it.
     """
     built = {name: loss for name, loss in auxiliaries.items() if isinstance(loss, Tensor)}
     later = [name for name in auxiliaries if name not in built]
@@ -134,10 +134,13 @@ def at_interface(
     found = Found(parameters=compared, interfaces=[interface])
     # the main loss goes first: often it shares nothing, and the recognizer's graph need not wait for it
     received: dict[str, Gradients] = {"": _grad([main], [interface], keep=keep[""])}
-    for name, loss in auxiliaries.items():
-        keeps = keep.get(name, False)
-        signal, *found.recognition[name] = _at_interface(name, loss, interface, theta, phi, keep=keeps)
+    recognition: dict[str, Gradients] = {}
+    for name in sorted(auxiliaries, key=lambda name: name not in built):
+        loss = [_loss(name, auxiliaries[name], interface, theta)]
+        signal, *recognition[name] = _grad(loss, [interface, *phi], keep=keep.get(name, False))
         received[name] = [signal]
+    received = {name: received[name] for name in ("", *auxiliaries)}
+    found.recognition = {name: recognition[name] for name in auxiliaries}
     for held in received.values():
         if held[0] is None:
             held[0] = torch.zeros_like(interface, requires_grad=False)
@@ -233,23 +236,22 @@ def _by_interface(
     """The gradients of θ, then those of φ; the enhancer's graph is kept, that beyond the interface if told so."""
     if interface is None:
         return _grad([_loss(name, auxiliary, interface, theta)], [*theta, *phi])
-    signal, *of_phi = _at_interface(name, auxiliary, interface, theta, phi, keep=keep)
+    signal, *of_phi = _grad([_loss(name, auxiliary, interface, theta)], [interface, *phi], keep=keep)
     carried: Gradients = [None] * len(theta) if signal is None else _grad([interface], theta, [signal])
     return [*carried, *of_phi]
-
-
-def _at_interface(
-    name: str, auxiliary: Loss, interface: Tensor, theta: list[Tensor], phi: list[Tensor], *, keep: bool
-) -> Gradients:
-    """The gradient at the interface, then those of φ."""
-    return _grad([_loss(name, auxiliary, interface, theta)], [interface, *phi], keep=keep)
 
 
 def _loss(name: str, auxiliary: Loss, interface: Tensor | None, theta: list[Tensor]) -> Tensor:
     if isinstance(auxiliary, Tensor):
         return auxiliary
+    version = None if interface is None else interface._version
     loss = auxiliary()
     if interface is not None:
+        if interface._version != version:
+            raise ValueError(
+                f"auxiliary {name!r} changes the interface in place, which other losses read, too: let its recognizer "
+                "work on a copy, or give the loss itself in place of a function"
+            )
         _refuse_bypass(name, _between(loss, interface), theta)
     return loss
 

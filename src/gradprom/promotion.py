@@ -50,7 +50,7 @@ from torch import Tensor
 
 from gradprom._gates import Combine, GateName, decide
 from gradprom._gradients import Gradients, add_to_grad, all_finite, average_over_processes, checksum, reduce_all
-from gradprom._passes import Found, Loss, at_interface, at_parameters, carry, last_layer
+from gradprom._passes import Found, at_interface, at_parameters, carry, last_layer
 from gradprom._rule import Step, judge, products_of, promote
 
 GateAt = Literal["parameters", "last_layer", "interface"]
@@ -158,9 +158,9 @@ class GradientPromotion:
         Args:
             main: the enhancement loss, a scalar.
             auxiliaries: recognition losses by name, scalars; or functions without arguments that build them. A function
-                is called when its turn comes, after the main loss was passed through: that takes the least memory, and
-                of several recognizers only one graph is held at a time. What all losses build upon must then be the
-                interface, nothing that was computed from it.
+                is called when its turn comes, after the main loss was passed through: with an interface that takes the
+                least memory, as of several recognizers only one graph is held at a time. All losses must then start
+                from the interface, and autocast, where wanted, is the function's own to enter.
             interface: the enhancer's output, where the two models meet. Given, each recognizer is passed through once,
                 its graph is freed, and its gradient is carried on from here; then no auxiliary may depend on θ in
                 another way. A cheaper gate needs it, and the same holds for the main loss.
@@ -170,26 +170,27 @@ class GradientPromotion:
 
         Raises:
             ValueError: a loss is not a scalar or does not depend on any parameter, the interface does not depend on θ
-                or is bypassed or missing, an auxiliary has no weight, or no parameter of the gate requires a gradient.
-            RuntimeError: a model is compiled with donated buffers, which allow for one backward pass only; or a
-                function's loss and another share more than the interface.
+                or is bypassed, missing or changed in place by a function, an auxiliary has no weight, or no parameter
+                of the gate requires a gradient.
+            RuntimeError: a model is compiled with donated buffers, which allow for one backward pass only; or a part of
+                the graph was freed before: by an earlier call, or as a function's loss shares more than the interface.
         """
         auxiliaries = auxiliaries or {}
         for name in auxiliaries:
             self._weight(name)
         values: dict[str, Tensor] = {}
 
-        def ready(name: str, loss: Loss) -> Tensor:
-            """Built, noted, and scaled; "" is the main loss."""
-            loss = _scalar(name or "main", loss if isinstance(loss, Tensor) else loss())
+        def ready(name: str, loss: object) -> Tensor:
+            """Checked, noted, and scaled; "" is the main loss."""
+            loss = _scalar(name or "main", loss() if callable(loss) and name else loss)
             values[name] = loss.detach().reshape(()).to(main.device)
             return loss if self._scaler is None else self._scaler.scale(loss)
 
-        if interface is not None and not interface.requires_grad:
-            raise ValueError("interface does not require a gradient: pass what the enhancer returned, not detached")
         theta, phi = self._active(self._theta), self._active(self._phi)
         if not theta:
             raise ValueError("no enhancer parameter requires a gradient: there is nothing to promote into")
+        if interface is not None and not interface.requires_grad:
+            raise ValueError("interface does not require a gradient: pass what the enhancer returned, not detached")
         if self._pending is not None:
             if set(self._pending.auxiliaries) != set(auxiliaries):
                 raise ValueError("every micro-batch of a step must have the same auxiliaries")
@@ -332,9 +333,9 @@ class GradientPromotion:
             parameter.grad = torch.full_like(parameter, math.inf) if step.overflow else None
 
 
-def _scalar(name: str, loss: Tensor) -> Tensor:
+def _scalar(name: str, loss: object) -> Tensor:
     if not isinstance(loss, Tensor):
-        raise ValueError(f"loss {name!r} is {loss!r}: a function must return a scalar tensor")
+        raise ValueError(f"loss {name!r} is {loss!r}: a scalar tensor is needed")
     if loss.numel() != 1:
         raise ValueError(f"loss {name!r} has shape {tuple(loss.shape)}: a scalar is needed, take its mean")
     if not loss.requires_grad:
