@@ -20,7 +20,7 @@ from _measure import RESULTS
 MARKER = "<!-- below: made by benchmarks/docs_performance.py -->"
 PAGE = Path(__file__).parents[1] / "docs" / "performance.md"
 SECTIONS = (
-    ("The cost of a promoted step", "step_cost.py", r"/ floor|/ joint, cpu|/ \(F \+ B"),
+    ("The cost of a promoted step", "step_cost.py", r"/ floor|own passes|/ joint, cpu|/ \(F \+ B"),
     ("Its memory", "step_cost.py", r"peak memory (beyond|, )|peak memory, "),
     ("Against what one would write or take instead", "alternatives.py", r"ours / "),
     ("Cheaper gates: how often they decide as the exact one, and PSNR", "interface_gate.py", r"^interface gate"),
