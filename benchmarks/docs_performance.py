@@ -73,20 +73,21 @@ def table(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     heads += ["processor"] * differ
     lines = ["| | " + " | ".join(heads) + " |", "| --- |" + " --- |" * len(heads)]
     for case, found in cells.items():
-        texts = [case, *(cell(found.get(what)) for what in columns)]
+        texts = [case, *(cell(found.get(what), goals[what]) for what in columns)]
         if differ:
             texts.append(" and ".join(dict.fromkeys(row["pinned"]["processor"] for row in found.values())))
         lines.append(f"| {' | '.join(texts)} |")
     return lines
 
 
-def cell(row: Mapping[str, Any] | None) -> str:
-    """A figure with its spread and interval, and a cross where it misses its goal."""
+def cell(row: Mapping[str, Any] | None, goal: str | None = None) -> str:
+    """A figure with its spread and interval, its goal if not the column's, and a cross where it is missed."""
     if row is None:
         return ""
     text = f"{row['ratio']:.3g}" if abs(row["ratio"]) < 0.1 else f"{row['ratio']:.3f}"
     text += f" ± {row['spread']:.3f}" if row["spread"] else ""
     text += " ({:.3f} to {:.3f})".format(*row["interval"]) if row.get("interval") else ""
+    text += f" (goal {row['goal'].replace('<', '&lt;')})" if row["goal"] not in (None, goal) else ""
     return text + (" ✗" if row["goal"] and not is_met(row["ratio"], row["goal"]) else "")
 
 

@@ -12,8 +12,8 @@ gradients are compared with those of a separate graph for every loss.
 own work, told apart from them however noisy the machine is.
 
 Peak memory is that of PyTorch's tensors. "Passes alone" takes the gradients of the exact rule one after the other and
-neither compares nor adds them. All passes but the last go through a graph that stays whole; where the recognizers' own
-graphs and gradients, which are not there yet, are larger than what such a pass needs, no more than K copies of θ's
+neither compares nor adds them. All passes but the last go through a graph that stays whole; where the last recognizer's
+graph and gradients, which are not there yet, are larger than what such a pass needs, no more than K copies of θ's
 gradients are taken beyond joint training.
 """
 

@@ -80,7 +80,8 @@ def at_parameters(
     """One pass through each recognizer and, for each loss, one through the enhancer.
 
     What is built already goes first, so that the recognizers' graphs are freed, and functions come last: with an
-    interface no other graph is held then but the enhancer's, which the last of these passes frees behind it.
+    interface (and a main loss that does not bypass it) no other graph is held then but the enhancer's, which the last
+    of these passes frees behind it.
     """
     built = {name: loss for name, loss in auxiliaries.items() if isinstance(loss, Tensor)}
     later = [name for name in auxiliaries if name not in built]

@@ -159,8 +159,8 @@ class GradientPromotion:
             main: the enhancement loss, a scalar.
             auxiliaries: recognition losses by name, scalars; or functions without arguments that build them. A function
                 is called when its turn comes, after the main loss was passed through: with an interface that takes the
-                least memory, as of several recognizers only one graph is held at a time. All losses must then start
-                from the interface, and autocast, where wanted, is the function's own to enter.
+                least memory, as of several recognizers only one graph is held at a time. Nothing but the interface
+                may then be shared with other losses, and autocast, where wanted, is the function's own to enter.
             interface: the enhancer's output, where the two models meet. Given, each recognizer is passed through once,
                 its graph is freed, and its gradient is carried on from here; then no auxiliary may depend on θ in
                 another way. A cheaper gate needs it, and the same holds for the main loss.
