@@ -68,7 +68,7 @@ def table(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     goals = {
         what: next((c[what]["goal"] for c in cells.values() if what in c and c[what]["goal"]), None) for what in columns
     }
-    heads = [what + (f" (goal {goals[what].replace('<', '&lt;')})" if goals[what] else "") for what in columns]
+    heads = [what + _goal(goals[what]) for what in columns]
     differ = len({row["pinned"]["processor"] for row in rows}) > 1
     heads += ["processor"] * differ
     lines = ["| | " + " | ".join(heads) + " |", "| --- |" + " --- |" * len(heads)]
@@ -87,8 +87,12 @@ def cell(row: Mapping[str, Any] | None, goal: str | None = None) -> str:
     text = f"{row['ratio']:.3g}" if abs(row["ratio"]) < 0.1 else f"{row['ratio']:.3f}"
     text += f" ± {row['spread']:.3f}" if row["spread"] else ""
     text += " ({:.3f} to {:.3f})".format(*row["interval"]) if row.get("interval") else ""
-    text += f" (goal {row['goal'].replace('<', '&lt;')})" if row["goal"] not in (None, goal) else ""
+    text += _goal(row["goal"]) if row["goal"] != goal else ""
     return text + (" ✗" if row["goal"] and not is_met(row["ratio"], row["goal"]) else "")
+
+
+def _goal(goal: str | None) -> str:
+    return f" (goal {goal.replace('<', '&lt;')})" if goal else ""
 
 
 def pins(rows: Sequence[Mapping[str, Any]]) -> str:

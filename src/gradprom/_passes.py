@@ -83,20 +83,20 @@ def at_parameters(
     interface (and a main loss that does not bypass it) no other graph is held then but the enhancer's, which the last
     of these passes frees behind it.
     """
-    built = {name: loss for name, loss in auxiliaries.items() if isinstance(loss, Tensor)}
-    later = [name for name in auxiliaries if name not in built]
-    keep = _must_be_kept(main, built, interface, theta)
-    received: dict[str, Gradients] = {}
-    for name in built:
-        received[name] = _by_interface(name, built[name], interface, theta, phi, keep=keep.get(name, True))
+    built, later = _in_turn(auxiliaries)
+    keep = _must_be_kept(main, auxiliaries, interface, theta)
+
+    def passed(name: str) -> Gradients:
+        return _by_interface(name, auxiliaries[name], interface, theta, phi, keep=keep.get(name, False))
+
+    received = {name: passed(name) for name in built}
     found = Found(parameters=theta)
     if later and interface is not None and not _reaches(_between(main, interface), theta):
         # its own graph, which may hold another network, is freed before a recognizer's is built
         found.main = _by_interface("", main, interface, theta, [], keep=False)
     else:
         found.main = _grad([main], theta, keep=bool(later))
-    for name in later[:-1]:
-        received[name] = _by_interface(name, auxiliaries[name], interface, theta, phi, keep=False)
+    received |= {name: passed(name) for name in later[:-1]}
     for name in later[-1:]:
         received[name] = _grad([_loss(name, auxiliaries[name], interface, theta)], [*theta, *phi], keep=False)
     found.auxiliaries = {name: received[name][: len(theta)] for name in auxiliaries}
@@ -125,8 +125,8 @@ def at_interface(
     Raises:
         ValueError: the main loss depends on θ in another way than through the interface.
     """
-    built = {name: loss for name, loss in auxiliaries.items() if isinstance(loss, Tensor)}
-    keep = _must_be_kept(main, built, interface, theta)
+    built, later = _in_turn(auxiliaries)
+    keep = _must_be_kept(main, auxiliaries, interface, theta)
     if _reaches(_between(main, interface), theta):
         raise ValueError(
             "the main loss depends on the enhancer's parameters in another way than through interface, so its gradient "
@@ -136,7 +136,7 @@ def at_interface(
     # the main loss goes first: often it shares nothing, and the recognizer's graph need not wait for it
     received: dict[str, Gradients] = {"": _grad([main], [interface], keep=keep[""])}
     recognition: dict[str, Gradients] = {}
-    for name in sorted(auxiliaries, key=lambda name: name not in built):
+    for name in (*built, *later):
         loss = [_loss(name, auxiliaries[name], interface, theta)]
         signal, *recognition[name] = _grad(loss, [interface, *phi], keep=keep.get(name, False))
         received[name] = [signal]
@@ -189,10 +189,18 @@ def last_layer(interface: Tensor, theta: list[Tensor]) -> list[Tensor]:
     return [parameter for parameter in theta if id(parameter) in found]
 
 
+def _in_turn(auxiliaries: Mapping[str, Loss]) -> tuple[list[str], list[str]]:
+    """The names of the losses that are built already, and of those that are not."""
+    built = [name for name, loss in auxiliaries.items() if isinstance(loss, Tensor)]
+    return built, [name for name in auxiliaries if name not in built]
+
+
 def _must_be_kept(
-    main: Tensor, auxiliaries: Mapping[str, Tensor], interface: Tensor | None, theta: list[Tensor]
+    main: Tensor, auxiliaries: Mapping[str, Loss], interface: Tensor | None, theta: list[Tensor]
 ) -> dict[str, bool]:
     """By name, "" for the main loss: whether another loss needs the graph between this loss and the interface, too.
+
+    Of what is not built yet nothing is said: it shares no such graph.
 
     Raises:
         ValueError: an auxiliary depends on θ in another way than through the interface.
@@ -201,8 +209,9 @@ def _must_be_kept(
         return {}
     nodes = {"": _between(main, interface)}
     for name, loss in auxiliaries.items():
-        nodes[name] = _between(loss, interface)
-        _refuse_bypass(name, nodes[name], theta)
+        if isinstance(loss, Tensor):
+            nodes[name] = _between(loss, interface)
+            _refuse_bypass(name, nodes[name], theta)
     # a parameter's own node keeps nothing, so that two graphs may meet there
     inner = {name: {node for node in own if not _is_leaf(node)} for name, own in nodes.items()}
     return {name: any(own & other for key, other in inner.items() if key != name) for name, own in inner.items()}

@@ -181,10 +181,10 @@ class GradientPromotion:
         values: dict[str, Tensor] = {}
 
         def ready(name: str, loss: object) -> Tensor:
-            """Checked, noted, and scaled; "" is the main loss."""
-            loss = _scalar(name or "main", loss() if callable(loss) and name else loss)
-            values[name] = loss.detach().reshape(()).to(main.device)
-            return loss if self._scaler is None else self._scaler.scale(loss)
+            """An auxiliary: built, noted, and scaled."""
+            scalar = _scalar(name, loss() if callable(loss) else loss)
+            values[name] = scalar.detach()
+            return self._scaled(scalar)
 
         theta, phi = self._active(self._theta), self._active(self._phi)
         if not theta:
@@ -195,7 +195,7 @@ class GradientPromotion:
             if set(self._pending.auxiliaries) != set(auxiliaries):
                 raise ValueError("every micro-batch of a step must have the same auxiliaries")
             auxiliaries = {name: auxiliaries[name] for name in self._pending.auxiliaries}
-        scaled = ready("", main)
+        scaled = self._scaled(_scalar("main", main))
         by_name = {n: ready(n, x) if isinstance(x, Tensor) else partial(ready, n, x) for n, x in auxiliaries.items()}
         if self.gate_at == "parameters":
             found = at_parameters(scaled, by_name, interface, theta, phi)
@@ -204,14 +204,15 @@ class GradientPromotion:
         else:
             compared, samples = self._compared(interface, theta), self.gate_per == "sample"
             found = at_interface(scaled, by_name, interface, theta, phi, compared, samples=samples)
-        losses = torch.stack([values[name] for name in ("", *auxiliaries)])
+        all_values = (main, *(values[name] for name in auxiliaries))
+        losses = torch.stack([loss.detach().reshape(()).to(main.device) for loss in all_values])
         found.losses = losses.to(torch.promote_types(losses.dtype, torch.float32))
         if self._pending is None:
             self._pending = found
         else:
             self._pending.add(found)
         if self._accumulating:
-            return Step(values[""].item(), {name: values[name].item() for name in auxiliaries})
+            return Step(main.item(), {name: values[name].item() for name in auxiliaries})
         return self._finish()
 
     @contextmanager
@@ -243,6 +244,9 @@ class GradientPromotion:
         finally:
             self._accumulating = False
             self._pending = None
+
+    def _scaled(self, loss: Tensor) -> Tensor:
+        return loss if self._scaler is None else self._scaler.scale(loss)
 
     def _weight(self, name: str) -> float:
         if not isinstance(self.weight, Mapping):
