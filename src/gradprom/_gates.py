@@ -60,10 +60,12 @@ class Gate:
     Attributes:
         coefficients: gives ``keep``, shape (units, n), and ``add``, shape (units, 1).
         decides_by_alignment: whether the gate is shut as a whole unless s ≥ 0.
+        is_whole: whether each A_i is promoted whole or not at all.
     """
 
     coefficients: Callable[[Products], tuple[Tensor, Tensor]]
     decides_by_alignment: bool
+    is_whole: bool = False
 
 
 def decide(
@@ -128,9 +130,10 @@ def _nothing(products: Products) -> Tensor:
 
 
 GATES: dict[str, Gate] = {
-    "hard": Gate(_whole, decides_by_alignment=True),  # the paper's rule
+    "hard": Gate(_whole, decides_by_alignment=True, is_whole=True),  # the paper's rule
     "soft": Gate(_soft, decides_by_alignment=True),  # Lemma 3.1, also called weighted cosine
-    "per_tensor": Gate(_per_tensor, decides_by_alignment=False),  # the hard gate, each parameter tensor by itself
+    # the hard gate, each parameter tensor by itself
+    "per_tensor": Gate(_per_tensor, decides_by_alignment=False, is_whole=True),
     "projection": Gate(_projection, decides_by_alignment=False),  # PCGrad's projection, of the auxiliary only
-    "always": Gate(_whole, decides_by_alignment=False),  # joint training (Eq. 6)
+    "always": Gate(_whole, decides_by_alignment=False, is_whole=True),  # joint training (Eq. 6)
 }

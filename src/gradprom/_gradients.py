@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import repeat
 
 import torch
@@ -12,10 +12,11 @@ Gradients = list[Tensor | None]
 
 # as many products are summed in one go: a longer float32 sum loses digits, shorter ones cost calls, and so much of
 # several gradients stays in a processor's cache while it is used again
-_RUN = 1 << 16
+_RUN = 1 << 17
 
-# of tensors no larger than this it is the calls that cost: they are joined, to a run of numbers at a time
-_SMALL = 1 << 14
+# on a device that has to be called, smaller tensors than this are joined, to a run at a time: the calls cost most
+_SMALL = {"cpu": 0}
+_SMALL_ELSEWHERE = 1 << 14
 
 
 def own(*lists: Gradients) -> None:
@@ -34,10 +35,16 @@ def own(*lists: Gradients) -> None:
             seen.add(storage.data_ptr())
 
 
-def inner(lists: Sequence[Sequence[Tensor | None]], pairs: Sequence[tuple[int, int]], device: torch.device) -> Tensor:
+def inner(
+    lists: Sequence[Sequence[Tensor | None]],
+    pairs: Sequence[tuple[int, int]],
+    device: torch.device,
+    visit: Callable[[int, Sequence[Tensor | None]], None] | None = None,
+) -> Tensor:
     """⟨x_i, y_i⟩ for each pair (x, y) of the lists and each i, shape (pairs, n).
 
-    They are taken in float32 or the gradients' own type, whichever is wider, and memory is gone through once.
+    They are taken in float32 or the gradients' own type, whichever is wider, and memory is gone through once. On that
+    way ``visit`` gets i and a run of each list's tensor i as vectors, while a processor's cache still holds them.
 
     >>> x, y = [torch.tensor([1.0, 2.0]), None], [torch.tensor([3.0, 4.0]), torch.ones(1)]
     >>> inner([x, y], [(0, 0), (0, 1)], torch.device("cpu"))
@@ -45,40 +52,51 @@ def inner(lists: Sequence[Sequence[Tensor | None]], pairs: Sequence[tuple[int, i
     """
     # what joins two lists goes first: both are then read from memory at once, sooner than one after the other
     order = sorted(pairs, key=lambda pair: pair[0] == pair[1])
-    found: dict[int, Tensor] = {}
-    small: dict[int, list[Tensor]] = {}
+    limit = _SMALL.get(device.type, _SMALL_ELSEWHERE)
+    dots, owners, small = list[Tensor](), list[int](), dict[int, list[Tensor]]()
     for i, parts in enumerate(zip(*lists, strict=True)):
         present = [part for part in parts if part is not None]
-        if len(present) == len(parts) and present[0].numel() <= _SMALL:
+        if len(present) == len(parts) and present[0].numel() < limit:
             small[i] = present
-        else:
-            found[i] = _column(parts, order)
+            continue
+        for runs in _runs(parts):
+            dots += [_dot(runs[x], runs[y], device) for x, y in order]
+            owners.append(i)
+            if visit is not None:
+                visit(i, runs)
+    rows = [torch.stack(dots).view(-1, len(pairs))] if dots else [torch.zeros(0, len(pairs), device=device)]
     for some in _groups({i: parts[0].numel() for i, parts in small.items()}):
         vectors = [_joined(parts, device) for parts in zip(*(small[i] for i in some), strict=True)]
         products = torch.stack([vectors[x] * vectors[y] for x, y in order])
         sizes = [small[i][0].numel() for i in some]
-        found |= {i: part.sum(1) for i, part in zip(some, torch.split(products, sizes, dim=1), strict=True)}
-    table = torch.stack([found[i].to(device) for i in sorted(found)], dim=1)
-    return table[[order.index(pair) for pair in pairs]]
+        rows.append(torch.stack([part.sum(1) for part in torch.split(products, sizes, dim=1)]))
+        owners += some
+    found = torch.cat(rows)
+    table = found.new_zeros(len(lists[0]), len(pairs)).index_add_(0, torch.tensor(owners, device=device), found)
+    return table.T[[order.index(pair) for pair in pairs]]
 
 
-def _column(parts: Sequence[Tensor | None], pairs: Sequence[tuple[int, int]]) -> Tensor:
-    """The inner products of one parameter's gradients, shape (pairs,)."""
+def _dot(x: Tensor | None, y: Tensor | None, device: torch.device) -> Tensor:
+    if x is None or y is None:
+        return torch.zeros((), device=device)
+    product = torch.dot(x, y)  # by BLAS: a tensor of their products would cost several times as much as all else here
+    return product if product.device == device else product.to(device)
+
+
+def _runs(parts: Sequence[Tensor | None]) -> Iterable[Sequence[Tensor | None]]:
+    """Of tensors of one shape, as vectors in the order in which the first is stored, in float32 or wider."""
     first = next((part for part in parts if part is not None), None)
     if first is None:
-        return torch.zeros(len(pairs))
-    wide = torch.promote_types(first.dtype, torch.float32)
-    order = _as_stored(first)
-    run = _RUN if first.device.type == "cpu" else max(1, first.numel())
-    flat = [repeat(None) if x is None else torch.split(x.permute(order).reshape(-1).to(wide), run) for x in parts]
-    zero = first.new_zeros((), dtype=wide)
-    dots = [
-        # by BLAS: a tensor of their products would cost several times as much as all else here
-        zero if pieces[x] is None or pieces[y] is None else torch.dot(pieces[x], pieces[y])
-        for pieces in zip(*flat, strict=False)
-        for x, y in pairs
-    ]
-    return torch.stack(dots).view(-1, len(pairs)).sum(0)
+        return []
+    vectors = [None if part is None else _vector(part, first) for part in parts]
+    if first.numel() <= _RUN or first.device.type != "cpu":
+        return [vectors]
+    return zip(*(repeat(None) if x is None else torch.split(x, _RUN) for x in vectors), strict=False)
+
+
+def _vector(x: Tensor, like: Tensor) -> Tensor:
+    flat = (x if x.is_contiguous() and like.is_contiguous() else x.permute(_as_stored(like))).reshape(-1)
+    return flat if flat.dtype in (torch.float32, torch.float64) else flat.float()
 
 
 def _groups(sizes: Mapping[int, int]) -> Iterator[list[int]]:
@@ -108,18 +126,11 @@ def _as_stored(tensor: Tensor) -> list[int]:
 def checksum(gradients: Gradients, device: torch.device) -> Tensor:
     """Finite, shape (1,), only where all the gradients are; where it is not, :func:`all_finite` tells.
 
-    A sum cannot hide what is not finite, and costs half of what extremes do; but it overflows where they do not.
+    Norms cannot hide what is not finite, and cost a fraction of what extremes do; but they overflow where those do not.
     """
-    present = dict(enumerate(gradient for gradient in gradients if gradient is not None))
-    small = {i: gradient.numel() for i, gradient in present.items() if gradient.numel() <= _SMALL}
-    sums = [torch.zeros((), device=device)]
-    sums += [_joined([present[i] for i in some], device).sum() for some in _groups(small)]
-    for i, gradient in present.items():
-        if i not in small:
-            wide = torch.promote_types(gradient.dtype, torch.float32)
-            flat = gradient.permute(_as_stored(gradient)).reshape(-1)  # summed sooner than in several dimensions
-            sums.append(flat.sum(dtype=wide).to(device))
-    return torch.stack(sums).sum().abs().float().reshape(1)
+    present = [gradient for gradient in gradients if gradient is not None]
+    norms = torch._foreach_norm(present) if present else []
+    return torch.stack([torch.zeros(1, device=device), *(norm.to(device).reshape(1) for norm in norms)]).sum(0).float()
 
 
 def all_finite(gradients: Gradients) -> bool:

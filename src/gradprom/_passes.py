@@ -37,6 +37,7 @@ class Found:
         interfaces: from where to carry on to the rest of θ, an entry for each micro-batch.
         signals: what to carry on from there; ``main`` holds these tensors or views of them.
         losses: of main and auxiliaries, shape (1 + K,), float32 or wider.
+        sums: G + λ A by entry, where it was made beforehand in A's memory, and A is None.
     """
 
     parameters: list[Tensor] = field(default_factory=list)
@@ -46,6 +47,7 @@ class Found:
     interfaces: list[Tensor] = field(default_factory=list)
     signals: Gradients = field(default_factory=list)
     losses: Tensor = field(default_factory=lambda: torch.zeros(0))
+    sums: dict[int, Tensor | None] = field(default_factory=dict)
 
     @property
     def compared(self) -> int:

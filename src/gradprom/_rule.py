@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -70,13 +70,32 @@ class Judged:
     main_norm: float
 
 
-def products_of(found: Found) -> Tensor:
-    """⟨G, G⟩, then ⟨A, A⟩ and ⟨A, G⟩ of each auxiliary, one entry for each that is compared; shape (1 + 2K, n)."""
+def products_of(found: Found, foreseen: float | None = None) -> Tensor:
+    """⟨G, G⟩, then ⟨A, A⟩ and ⟨A, G⟩ of each auxiliary, one entry for each that is compared; shape (1 + 2K, n).
+
+    With ``foreseen``, a λ in [0, 1], the only A gives way to G + λ A (``found.sums``) where that spares another way
+    through memory.
+    """
     pairs = [(0, 0)]
     for k in range(1, len(found.auxiliaries) + 1):
         pairs += [(k, k), (k, 0)]
     lists = [gradients[: found.compared] for gradients in (found.main, *found.auxiliaries.values())]
-    return inner(lists, pairs, found.losses.device)
+    if foreseen is None or found.losses.device.type != "cpu":
+        return inner(lists, pairs, found.losses.device)
+    (auxiliary,) = found.auxiliaries.values()
+
+    def add(i: int, runs: Sequence[Tensor | None]) -> None:
+        (main, a), whole = runs, lists[1][i]
+        # of another layout or type, the run is a copy
+        if main is not None and a is not None and whole is not None and _same_memory(a, whole):
+            torch.add(main, a, alpha=foreseen, out=a)
+            found.sums[i], auxiliary[i] = whole, None
+
+    return inner(lists, pairs, found.losses.device, add)
+
+
+def _same_memory(x: Tensor, y: Tensor) -> bool:
+    return x.untyped_storage().data_ptr() == y.untyped_storage().data_ptr()
 
 
 def judge(found: Found, table: Tensor, totals: Tensor, scale: float) -> Judged:
@@ -154,7 +173,9 @@ def promote(
     step.promoted = {name: share > 0 for name, share in step.share.items()}
     if length > 0:
         step.ratio = math.sqrt(length) / judged.main_norm if judged.main_norm > 0 else math.inf
-    return add_scaled(found.main, vectors, _spread(shrink[:, None] * factors, len(found.main)))
+    spread = _spread(shrink[:, None] * factors, len(found.main))
+    update = add_scaled(found.main, vectors, spread)
+    return [found.sums.get(i, u) if factor else u for i, (u, factor) in enumerate(zip(update, spread, strict=True))]
 
 
 def _promoted(found: Found, judged: Judged, decided: Decisions) -> tuple[Gradients, Tensor, Tensor]:
@@ -166,10 +187,11 @@ def _promoted(found: Found, judged: Judged, decided: Decisions) -> tuple[Gradien
         return [None] * entries, nothing, nothing[:, 0]
     (name, (keep, added)), *others = parts.items()
     if not others and not added.any():
-        # a multiple of A has a known length, unless its own type could not hold it: nothing to build or to measure
+        # a multiple of A has a known length, unless its own type cannot hold it: nothing to build or to measure
         squares = (keep**2 * judged.products[name].auxiliary).sum(-1)
         a = found.auxiliaries[name]
-        if squares.max().sqrt() <= min(torch.finfo(gradient.dtype).max for gradient in a if gradient is not None):
+        largest = (torch.finfo(gradient.dtype).max for gradient in a if gradient is not None)
+        if keep.max() <= 1 or squares.max().sqrt() <= min(largest):
             return a, keep, squares
     total: Gradients = [None] * entries
     for name, (keep, added) in parts.items():

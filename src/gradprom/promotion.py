@@ -48,7 +48,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
-from gradprom._gates import Combine, GateName, decide
+from gradprom._gates import GATES, Combine, GateName, decide
 from gradprom._gradients import Gradients, add_to_grad, all_finite, average_over_processes, checksum, reduce_all
 from gradprom._passes import Found, at_interface, at_parameters, carry, last_layer
 from gradprom._rule import Step, judge, products_of, promote
@@ -301,13 +301,21 @@ class GradientPromotion:
         lists = [(found.parameters, gradients) for gradients in (found.main, *found.auxiliaries.values())]
         lists += [(self._active(self._phi), gradients) for gradients in found.recognition.values()]
         self._average(lists, found.losses)
-        rows = products_of(found)
+        rows = products_of(found, self._foreseen(found))
         if self.gate_at == "parameters":
             return rows[:, None], rows
         totals = rows.sum(1, keepdim=True)
         if self.gate_at == "interface":
             self._average([], totals)
         return (rows[:, :, None] if self.gate_per == "sample" else totals[:, None]), totals
+
+    def _foreseen(self, found: Found) -> float | None:
+        """λ, where what an open gate gives is G + λ A and nothing else, so that it can be made beforehand."""
+        is_sure = GATES[self.gate].is_whole and self.max_ratio is None and self.gate_at == "parameters"
+        if not is_sure or len(found.auxiliaries) != 1:
+            return None
+        weight = self._weight(next(iter(found.auxiliaries)))
+        return weight if 0 < weight <= 1 else None  # of a larger one, λ A need not be finite where A is
 
     def _carried(self, found: Found) -> tuple[list[Tensor], Gradients]:
         """The parameters that the passes before the gate did not reach, and their gradients."""
