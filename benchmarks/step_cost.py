@@ -36,6 +36,7 @@ from gradprom._process import tune_malloc
 GATES_AT = {"exact": "parameters", "last layer": "last_layer", "interface": "interface"}
 LEAST = 3  # repeats of a case, however long they take
 ROUND = 9  # joint steps that a round of all measured functions takes, about
+BATCH = 8  # images, as in the paper
 
 
 def joint(c: Cascade) -> None:
@@ -111,8 +112,8 @@ def parts(c: Cascade) -> dict[str, float]:
     return found
 
 
-def beyond_passes(c: Cascade) -> tuple[float, float]:
-    """Processor seconds of a step of the exact rule, and of the passes within it: what slows one slows the other."""
+def beyond_passes(c: Cascade, step: Callable[[Cascade], None] = promoted) -> tuple[float, float]:
+    """Processor seconds of a step, and of the passes within it: what slows one slows the other."""
     within = [0.0]
 
     def clocked(function: Callable[..., object]) -> Callable[..., object]:
@@ -124,12 +125,12 @@ def beyond_passes(c: Cascade) -> tuple[float, float]:
 
         return call
 
-    methods = ((c, "enhance"), (c, "main"), (c, "recognition"), (torch.autograd, "grad"))
+    methods = [(c, "enhance"), (c, "main"), (c, "recognition"), (torch.autograd, "grad"), (torch.autograd, "backward")]
     with ExitStack() as stack:
         for owner, method in methods:
             stack.enter_context(mock.patch.object(owner, method, clocked(getattr(owner, method))))
         began = time.process_time()
-        promoted(c)
+        step(c)
         return time.process_time() - began, within[0]
 
 
@@ -208,8 +209,8 @@ def main() -> None:
     parser.add_argument(
         "--batch",
         type=int,
-        default=8,
-        help="images of 64 pixels a step, as in the paper; larger ones are fewer by pixels",
+        default=BATCH,
+        help="images of 64 pixels a step; larger ones are fewer by pixels",
     )
     parser.add_argument("--sizes", type=int, nargs="+", default=[64, 128], help="pixels a side")
     parser.add_argument("--seconds", type=float, default=60, help="for a case; but at least 3 repeats")
@@ -225,10 +226,11 @@ def main() -> None:
     cases = [(smallest[0], [smallest[1]], smallest[2], True), *more] if arguments.quick else cases + more
     for enhancer, recognizers, size, supervised in cases:
         what = "" if supervised else ", unsupervised"
+        batch = max(2, arguments.batch * 64**2 // max(size, 64) ** 2)
+        what += "" if arguments.batch == BATCH else f", {batch} images"
         name = f"step cost, {enhancer}, {' and '.join(recognizers)}, {size} px{what}"
         if arguments.only not in name:
             continue
-        batch = max(2, arguments.batch * 64**2 // max(size, 64) ** 2)
         cascade = build(enhancer, recognizers, size, batch, supervised=supervised)
         check(name, cascade)
         repeats = fitting(cascade, LEAST if arguments.quick else arguments.repeats, arguments.seconds)
