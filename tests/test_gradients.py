@@ -50,9 +50,10 @@ def test_inner_products_by_hand_and_in_the_wider_type() -> None:
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
 def test_finite_is_told_from_what_is_not(dtype: torch.dtype) -> None:
     largest = torch.full((5,), torch.finfo(dtype).max, dtype=dtype)
-    assert not checksum([largest, largest], CPU).isfinite().any()  # too large to tell, and finite all the same
+    # the squares of all but float16 are too large for float32, and the numbers finite all the same
+    assert checksum([largest, largest], CPU).isfinite().all() == (dtype is torch.float16)
     assert all_finite([largest, None, -largest, torch.zeros(0)])
-    assert checksum([torch.ones(4, dtype=dtype), None, torch.zeros(0)], CPU).tolist() == [2]
+    assert checksum([torch.ones(5, dtype=dtype), None, torch.zeros(0)], CPU).tolist() == [5]
     for bad in (math.nan, math.inf, -math.inf):
         for others in ([], [largest], [torch.tensor([-bad], dtype=dtype)]):
             gradients = [torch.tensor([1, bad, 2], dtype=dtype), *others]
@@ -100,6 +101,19 @@ def test_inner_products_of_many_tensors_large_and_small_some_missing(
             elif a.isfinite().all() and b.isfinite().all():
                 bound = 1e-6 * float(a.double().norm() * b.double().norm())
                 assert got == pytest.approx(float((a.double() * b.double()).sum()), abs=bound)
+
+
+def test_without_any_gradient_there_are_zeros() -> None:
+    assert inner([[None, None], [None, None]], [(0, 0), (0, 1), (1, 1)], CPU).tolist() == [[0, 0]] * 3
+    assert inner([[]], [(0, 0)], CPU).shape == (1, 0)
+
+
+@pytest.mark.parametrize("joined", [0, 1 << 14])
+def test_of_complex_numbers_it_is_the_real_part(joined: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(_gradients._SMALL, "cpu", joined)
+    x, y = torch.tensor([[1 + 2j, 3j]]), torch.tensor([[2 - 1j, 1 + 1j]])
+    assert inner([[x], [y]], [(0, 0), (0, 1)], CPU).tolist() == [[14], [3]]
+    assert inner([[x], [y.conj()]], [(0, 1)], CPU).tolist() == [[4 - 3]]
 
 
 def test_who_visits_sees_every_number_once_in_the_order_of_the_first() -> None:

@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.nn import Parameter
 
 from gradprom import GradientPromotion
+from gradprom._rule import judge
 
 
 def parameter(*values: float) -> Parameter:
@@ -97,6 +98,50 @@ def test_unused_parameters_keep_none() -> None:
     )
     assert [p.grad.item() for p in (used, only_main, only_auxiliary, phi)] == [2, 2, 3, 4]
     assert [p.grad for p in (unused, unused_phi, frozen)] == [None] * 3
+
+
+def test_where_no_loss_reaches_theta_it_gets_nothing() -> None:
+    theta, phi, other = Parameter(torch.ones(3)), Parameter(torch.ones(3)), torch.ones(3, requires_grad=True)
+    step = GradientPromotion([theta], [phi]).backward((other**2).sum(), {"help": (phi**2).sum()})
+    assert theta.grad is None
+    assert phi.grad.tolist() == [2, 2, 2]
+    assert not step.promoted["help"]
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_complex_parameters(sign: int) -> None:
+    theta = Parameter(torch.tensor([1 + 2j, -1j]))
+    step = GradientPromotion([theta], weight=0.25).backward(
+        theta.abs().square().sum(), {"help": sign * theta.imag.sum()}
+    )
+    # G is 2 theta, A is i for each: <G, A> = 2 (2 - 1) for sign 1
+    assert step.alignment["help"] == pytest.approx(sign * 2 / (24 * 2) ** 0.5)
+    expected = torch.tensor([2 + 4.25j, -1.75j]) if sign == 1 else torch.tensor([2 + 4j, -2j])
+    torch.testing.assert_close(theta.grad, expected)
+
+
+@pytest.mark.parametrize(
+    ("options", "tasks", "is_made"),
+    [
+        ({}, 1, True),
+        ({"gate": "per_tensor"}, 1, True),
+        ({"gate": "always", "weight": {"a": 1}}, 1, True),
+        ({}, 2, False),
+        ({"gate": "soft"}, 1, False),
+        ({"gate": "projection"}, 1, False),
+        ({"max_ratio": 0.1}, 1, False),
+        ({"weight": 1.5}, 1, False),
+        ({"weight": 0}, 1, False),
+    ],
+)
+def test_a_sum_is_made_beforehand_only_where_no_other_can_be_wanted(options, tasks, is_made, monkeypatch) -> None:
+    seen = []
+    monkeypatch.setattr(
+        "gradprom.promotion.judge", lambda found, *others: seen.append(found.sums) or judge(found, *others)
+    )
+    theta = Parameter(torch.tensor([1.0, 2.0]))
+    GradientPromotion([theta], **options).backward((theta**2).sum(), {name: theta.sum() for name in "ab"[:tasks]})
+    assert bool(seen[0]) == is_made
 
 
 def test_opposed_auxiliary_leaves_a_parameter_that_it_alone_uses_without_gradient() -> None:

@@ -42,7 +42,7 @@ def promoted(g: Entries, a: Entries, gate: GateName, weight: float, foreseen: fl
 def test_what_was_made_beforehand_is_the_very_sum_or_not_used(gate: GateName, sign: int, dtype: torch.dtype) -> None:
     g, a = gradients(dtype)
     a = [None if x is None else sign * x for x in a]
-    update, found = promoted(g, a, gate, 0.5, foreseen=0.5)
+    update, found = promoted(g, a, gate, 0.3, foreseen=0.3)
     assert (1 in found.sums) == (dtype is not torch.bfloat16)  # of a narrower type nothing is made beforehand
     assert 3 not in found.sums  # nor where the two are stored in another order
     dot = sum(float((x.double() * y.double()).sum()) for x, y in zip(g, a, strict=True) if None not in (x, y))
@@ -52,13 +52,13 @@ def test_what_was_made_beforehand_is_the_very_sum_or_not_used(gate: GateName, si
         if not is_open or y is None:
             assert got is x or torch.equal(got, x)
         else:
-            assert torch.equal(got, 0.5 * y if x is None else torch.add(x, y, alpha=0.5))
+            assert torch.equal(got, 0.3 * y if x is None else torch.add(x, y, alpha=0.3))
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
 def test_what_was_made_of_an_auxiliary_that_is_not_finite_is_not_used(bad: float) -> None:
     g, a = gradients(torch.float32)
     a[1][400, 200] = bad
-    update, found = promoted(g, a, "always", 0.5, foreseen=0.5)
+    update, found = promoted(g, a, "always", 0.3, foreseen=0.3)
     assert 1 in found.sums
     assert all(got is x or torch.equal(got, x) for got, x in zip(update, g, strict=True))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from itertools import repeat
 
 import torch
@@ -14,7 +15,7 @@ Gradients = list[Tensor | None]
 # several gradients stays in a processor's cache while it is used again
 _RUN = 1 << 17
 
-# on a device that has to be called, smaller tensors than this are joined, to a run at a time: the calls cost most
+# smaller tensors than this are joined, to a run at a time, where it is the calls that cost: on any other device
 _SMALL = {"cpu": 0}
 _SMALL_ELSEWHERE = 1 << 14
 
@@ -41,7 +42,7 @@ def inner(
     device: torch.device,
     visit: Callable[[int, Sequence[Tensor | None]], None] | None = None,
 ) -> Tensor:
-    """⟨x_i, y_i⟩ for each pair (x, y) of the lists and each i, shape (pairs, n).
+    """⟨x_i, y_i⟩ for each pair (x, y) of the lists and each i, shape (pairs, n); of complex numbers, the real part.
 
     They are taken in float32 or the gradients' own type, whichever is wider, and memory is gone through once. On that
     way ``visit`` gets i and a run of each list's tensor i as vectors, while a processor's cache still holds them.
@@ -52,50 +53,61 @@ def inner(
     """
     # what joins two lists goes first: both are then read from memory at once, sooner than one after the other
     order = sorted(pairs, key=lambda pair: pair[0] == pair[1])
-    limit = _SMALL.get(device.type, _SMALL_ELSEWHERE)
     dots, owners, small = list[Tensor](), list[int](), dict[int, list[Tensor]]()
     for i, parts in enumerate(zip(*lists, strict=True)):
         present = [part for part in parts if part is not None]
+        if not present:
+            continue
+        limit = _SMALL.get(present[0].device.type, _SMALL_ELSEWHERE)
         if len(present) == len(parts) and present[0].numel() < limit:
             small[i] = present
             continue
-        for runs in _runs(parts):
-            dots += [_dot(runs[x], runs[y], device) for x, y in order]
-            owners.append(i)
-            if visit is not None:
-                visit(i, runs)
+        found = _dots(parts, present[0], order, visit and partial(visit, i))
+        dots += found if present[0].device == device else [dot.to(device) for dot in found]
+        owners += [i] * (len(found) // len(pairs))
     rows = [torch.stack(dots).view(-1, len(pairs))] if dots else [torch.zeros(0, len(pairs), device=device)]
     for some in _groups({i: parts[0].numel() for i, parts in small.items()}):
-        vectors = [_joined(parts, device) for parts in zip(*(small[i] for i in some), strict=True)]
-        products = torch.stack([vectors[x] * vectors[y] for x, y in order])
-        sizes = [small[i][0].numel() for i in some]
+        vectors = [[_vector(part, small[i][0]).to(device) for part in small[i]] for i in some]
+        joined = [torch.cat(of_list) for of_list in zip(*vectors, strict=True)]
+        products = torch.stack([joined[x] * joined[y] for x, y in order])
+        sizes = [of_tensor[0].numel() for of_tensor in vectors]
         rows.append(torch.stack([part.sum(1) for part in torch.split(products, sizes, dim=1)]))
         owners += some
-    found = torch.cat(rows)
-    table = found.new_zeros(len(lists[0]), len(pairs)).index_add_(0, torch.tensor(owners, device=device), found)
+    numbers = torch.cat(rows)
+    of_row = torch.tensor(owners, dtype=torch.long, device=device)
+    table = numbers.new_zeros(len(lists[0]), len(pairs)).index_add_(0, of_row, numbers)
     return table.T[[order.index(pair) for pair in pairs]]
 
 
-def _dot(x: Tensor | None, y: Tensor | None, device: torch.device) -> Tensor:
-    if x is None or y is None:
-        return torch.zeros((), device=device)
-    product = torch.dot(x, y)  # by BLAS: a tensor of their products would cost several times as much as all else here
-    return product if product.device == device else product.to(device)
-
-
-def _runs(parts: Sequence[Tensor | None]) -> Iterable[Sequence[Tensor | None]]:
-    """Of tensors of one shape, as vectors in the order in which the first is stored, in float32 or wider."""
-    first = next((part for part in parts if part is not None), None)
-    if first is None:
-        return []
+def _dots(
+    parts: Sequence[Tensor | None],
+    first: Tensor,
+    pairs: Sequence[tuple[int, int]],
+    visit: Callable[[Sequence[Tensor | None]], None] | None,
+) -> list[Tensor]:
+    """The inner products of one parameter's gradients: for each run, those of all pairs."""
     vectors = [None if part is None else _vector(part, first) for part in parts]
-    if first.numel() <= _RUN or first.device.type != "cpu":
-        return [vectors]
-    return zip(*(repeat(None) if x is None else torch.split(x, _RUN) for x in vectors), strict=False)
+    every: Iterable[Sequence[Tensor | None]] = [vectors]
+    if first.device.type == "cpu" and first.numel() > _RUN:
+        every = zip(*(repeat(None) if x is None else torch.split(x, _RUN) for x in vectors), strict=False)
+    found = list[Tensor]()
+    for runs in every:
+        found += [_dot(runs[x], runs[y], first.device) for x, y in pairs]
+        if visit is not None:
+            visit(runs)
+    return found
+
+
+def _dot(x: Tensor | None, y: Tensor | None, device: torch.device) -> Tensor:
+    # by BLAS: a tensor of their products would cost several times as much as all else here
+    return torch.zeros((), device=device) if x is None or y is None else torch.dot(x, y)
 
 
 def _vector(x: Tensor, like: Tensor) -> Tensor:
+    """Its numbers in the order in which ``like`` is stored, in float32 or wider."""
     flat = (x if x.is_contiguous() and like.is_contiguous() else x.permute(_as_stored(like))).reshape(-1)
+    if flat.is_complex():
+        flat = torch.view_as_real(flat.resolve_conj()).reshape(-1)
     return flat if flat.dtype in (torch.float32, torch.float64) else flat.float()
 
 
@@ -112,12 +124,6 @@ def _groups(sizes: Mapping[int, int]) -> Iterator[list[int]]:
         yield group
 
 
-def _joined(tensors: Sequence[Tensor], device: torch.device) -> Tensor:
-    """One flat vector of float32 or wider."""
-    vector = torch.cat([tensor.reshape(-1).to(device) for tensor in tensors])
-    return vector.to(torch.promote_types(vector.dtype, torch.float32))
-
-
 def _as_stored(tensor: Tensor) -> list[int]:
     """The dimensions from the outermost in memory to the innermost: gone through so, nothing has to be copied."""
     return sorted(range(tensor.dim()), key=tensor.stride, reverse=True)
@@ -126,11 +132,10 @@ def _as_stored(tensor: Tensor) -> list[int]:
 def checksum(gradients: Gradients, device: torch.device) -> Tensor:
     """Finite, shape (1,), only where all the gradients are; where it is not, :func:`all_finite` tells.
 
-    Norms cannot hide what is not finite, and cost a fraction of what extremes do; but they overflow where those do not.
+    A sum of squares cannot hide what is not finite, and costs half of what extremes do; but it overflows where those do
+    not.
     """
-    present = [gradient for gradient in gradients if gradient is not None]
-    norms = torch._foreach_norm(present) if present else []
-    return torch.stack([torch.zeros(1, device=device), *(norm.to(device).reshape(1) for norm in norms)]).sum(0).float()
+    return inner([gradients], [(0, 0)], device).sum().float().reshape(1)
 
 
 def all_finite(gradients: Gradients) -> bool:

@@ -47,7 +47,7 @@ class Found:
     interfaces: list[Tensor] = field(default_factory=list)
     signals: Gradients = field(default_factory=list)
     losses: Tensor = field(default_factory=lambda: torch.zeros(0))
-    sums: dict[int, Tensor | None] = field(default_factory=dict)
+    sums: dict[int, Tensor] = field(default_factory=dict)
 
     @property
     def compared(self) -> int:

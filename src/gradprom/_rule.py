@@ -73,8 +73,8 @@ class Judged:
 def products_of(found: Found, foreseen: float | None = None) -> Tensor:
     """⟨G, G⟩, then ⟨A, A⟩ and ⟨A, G⟩ of each auxiliary, one entry for each that is compared; shape (1 + 2K, n).
 
-    With ``foreseen``, a λ in [0, 1], the only A gives way to G + λ A (``found.sums``) where that spares another way
-    through memory.
+    With ``foreseen``, a λ in (0, 1], an only A gives way to G + λ A where that spares another way through memory:
+    ``found.sums`` then has it, in A's memory, and ``found.auxiliaries`` has A no more, whatever the gate will say.
     """
     pairs = [(0, 0)]
     for k in range(1, len(found.auxiliaries) + 1):
@@ -86,7 +86,7 @@ def products_of(found: Found, foreseen: float | None = None) -> Tensor:
 
     def add(i: int, runs: Sequence[Tensor | None]) -> None:
         (main, a), whole = runs, lists[1][i]
-        # of another layout or type, the run is a copy
+        # where A is of a narrower type or of another layout than G, its run is a copy
         if main is not None and a is not None and whole is not None and _same_memory(a, whole):
             torch.add(main, a, alpha=foreseen, out=a)
             found.sums[i], auxiliary[i] = whole, None
@@ -149,7 +149,7 @@ def promote(
     *,
     samples: bool,
 ) -> Gradients:
-    """u = G + P, in G's own memory, and the record of it; A's memory is used up.
+    """u = G + P, in the memory of G or A, and the record of it; that of the others is used up.
 
     Args:
         found, judged, decided: what the passes brought, what is known of it, and what the gate said of it.
@@ -190,6 +190,7 @@ def _promoted(found: Found, judged: Judged, decided: Decisions) -> tuple[Gradien
         # a multiple of A has a known length, unless its own type cannot hold it: nothing to build or to measure
         squares = (keep**2 * judged.products[name].auxiliary).sum(-1)
         a = found.auxiliaries[name]
+        # where A gave way to sums, no factor is above 1
         largest = (torch.finfo(gradient.dtype).max for gradient in a if gradient is not None)
         if keep.max() <= 1 or squares.max().sqrt() <= min(largest):
             return a, keep, squares

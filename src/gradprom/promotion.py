@@ -155,6 +155,8 @@ class GradientPromotion:
     ) -> Step:
         """Add this batch's gradients to ``.grad`` of θ and φ, as ``Tensor.backward`` would, under the rule.
 
+        The gradients of θ that autograd gives are changed in place: a hook that keeps one has to clone it.
+
         Args:
             main: the enhancement loss, a scalar.
             auxiliaries: recognition losses by name, scalars; or functions without arguments that build them. A function
@@ -314,7 +316,7 @@ class GradientPromotion:
         is_sure = GATES[self.gate].is_whole and self.max_ratio is None and self.gate_at == "parameters"
         if not is_sure or len(found.auxiliaries) != 1:
             return None
-        weight = self._weight(next(iter(found.auxiliaries)))
+        weight = float(self._weight(next(iter(found.auxiliaries))))
         return weight if 0 < weight <= 1 else None  # of a larger one, λ A need not be finite where A is
 
     def _carried(self, found: Found) -> tuple[list[Tensor], Gradients]:
