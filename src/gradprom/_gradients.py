@@ -132,10 +132,11 @@ def _as_stored(tensor: Tensor) -> list[int]:
 def checksum(gradients: Gradients, device: torch.device) -> Tensor:
     """Finite, shape (1,), only where all the gradients are; where it is not, :func:`all_finite` tells.
 
-    A sum of squares cannot hide what is not finite, and costs half of what extremes do; but it overflows where those do
-    not.
+    Norms cannot hide what is not finite, and cost no more than reading it; but they overflow where that does not.
     """
-    return inner([gradients], [(0, 0)], device).sum().float().reshape(1)
+    present = [gradient for gradient in gradients if gradient is not None]
+    norms = torch._foreach_norm(present) if present else []
+    return torch.stack([torch.zeros(1, device=device), *(norm.to(device).reshape(1) for norm in norms)]).sum(0).float()
 
 
 def all_finite(gradients: Gradients) -> bool:
