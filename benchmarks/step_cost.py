@@ -34,7 +34,6 @@ from torch import Tensor
 from gradprom import GradientPromotion
 from gradprom._process import tune_malloc
 
-GATES_AT = {"exact": "parameters", "last layer": "last_layer", "interface": "interface"}
 LEAST = 3  # repeats of a case, however long they take
 ROUND = 11  # joint steps that a round of all measured functions takes, about
 BATCH = 8  # images, as in the paper
@@ -51,6 +50,13 @@ def promoted(c: Cascade, gate_at: str = "parameters") -> None:
     promotion = GradientPromotion(c.theta, c.phi, weight=WEIGHT, gate_at=gate_at)
     enhanced = c.enhance()
     promotion.backward(c.main(enhanced), c.recognize_later(enhanced), interface=enhanced)
+
+
+STEPS = {
+    "exact": promoted,
+    "last layer": partial(promoted, gate_at="last_layer"),
+    "interface": partial(promoted, gate_at="interface"),
+}
 
 
 def passes_alone(c: Cascade) -> None:
@@ -80,7 +86,7 @@ def expected(c: Cascade) -> dict[str, list[Tensor]]:
         return torch.cat([t.flatten() for t in tensors]).double()
 
     main, main_signal, _ = gradients("")
-    update, of_phi = {kind: list(main) for kind in GATES_AT}, []
+    update, of_phi = {kind: list(main) for kind in STEPS}, []
     for name in c.recognizers:
         upstream, signal, own = gradients(name)
         of_phi += own
@@ -113,7 +119,7 @@ def parts(c: Cascade) -> dict[str, float]:
     return found
 
 
-def beyond_passes(c: Cascade, step: Callable[[Cascade], None] = promoted) -> tuple[float, float]:
+def beyond_passes(c: Cascade, step: Callable[[Cascade], None]) -> tuple[float, float]:
     """Processor seconds of a step, and of the passes within it: what slows one slows the other."""
     within = [0.0]
 
@@ -138,7 +144,7 @@ def beyond_passes(c: Cascade, step: Callable[[Cascade], None] = promoted) -> tup
 def check(name: str, c: Cascade) -> None:
     for kind, reference in expected(c).items():
         c.forget()
-        promoted(c, GATES_AT[kind])
+        STEPS[kind](c)
         off = difference(c, c.gradients(), reference)
         if not off < (2e-2 if c.bf16 else 1e-5):
             raise SystemExit(f"{name}: gradients of {kind} are off by {off:.1e}: nothing is measured")
@@ -147,15 +153,14 @@ def check(name: str, c: Cascade) -> None:
 
 def measure(name: str, c: Cascade, repeats: int, pins: dict[str, object]) -> list[dict[str, object]]:
     count = len(c.recognizers)
-    steps = {kind: partial(promoted, gate_at=gate_at) for kind, gate_at in GATES_AT.items()}
     found: list[dict[str, float]] = []
-    beyond: dict[str, list[tuple[float, float]]] = {kind: [] for kind in steps}
+    beyond: dict[str, list[tuple[float, float]]] = {kind: [] for kind in STEPS}
     times = interleaved(
         {
             "parts": lambda: found.append(parts(c)),
             "joint": lambda: joint(c),
-            **{kind: partial(step, c) for kind, step in steps.items()},
-            **{f"beyond {kind}": lambda k=kind: beyond[k].append(beyond_passes(c, steps[k])) for kind in steps},
+            **{kind: partial(step, c) for kind, step in STEPS.items()},
+            **{f"beyond {kind}": lambda k=kind: beyond[k].append(beyond_passes(c, STEPS[k])) for kind in STEPS},
         },
         repeats,
         c.forget,
@@ -167,7 +172,7 @@ def measure(name: str, c: Cascade, repeats: int, pins: dict[str, object]) -> lis
         for kind, taken in beyond.items()
     ]
     for clock in ("cpu", "wall"):
-        seconds = {what: getattr(times[what], clock) for what in ("joint", *GATES_AT)}
+        seconds = {what: getattr(times[what], clock) for what in ("joint", *STEPS)}
         share = {part: [f[f"{part} {clock}"] for f in found] for part in "FBV"}
         one = [f + b + v for f, b, v in zip(share["F"], share["B"], share["V"], strict=True)]
         floor = [o + count * b for o, b in zip(one, share["B"], strict=True)]
@@ -183,10 +188,8 @@ def measure(name: str, c: Cascade, repeats: int, pins: dict[str, object]) -> lis
 
 
 def memory(name: str, c: Cascade, pins: dict[str, object]) -> list[dict[str, object]]:
-    steps = {"joint": joint, "passes alone": passes_alone}
-    steps |= {kind: partial(promoted, gate_at=gate_at) for kind, gate_at in GATES_AT.items()}
     peaks = {}
-    for what, step in steps.items():
+    for what, step in {"joint": joint, "passes alone": passes_alone, **STEPS}.items():
         c.forget()
         peaks[what] = peak_memory(lambda step=step: step(c))
     theta, count = sum(p.numel() * p.element_size() for p in c.theta), len(c.recognizers)
@@ -199,7 +202,7 @@ def memory(name: str, c: Cascade, pins: dict[str, object]) -> list[dict[str, obj
         row(f"{title} beyond joint's in copies of θ, exact", copies("exact", "joint"), f"<= {count}", pins),
         row(f"{title} beyond joint's in copies of θ, passes alone", copies("passes alone", "joint"), None, pins),
         row(f"{title} beyond passes alone in copies of θ, exact", copies("exact", "passes alone"), "<= 0.01", pins),
-        *(row(f"{title}, {kind} / joint", peaks[kind] / peaks["joint"], None, pins) for kind in GATES_AT),
+        *(row(f"{title}, {kind} / joint", peaks[kind] / peaks["joint"], None, pins) for kind in STEPS),
     ]
 
 

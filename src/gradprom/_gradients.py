@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import repeat
@@ -16,8 +17,7 @@ Gradients = list[Tensor | None]
 _RUN = 1 << 17
 
 # smaller tensors than this are joined, to a run at a time, where it is the calls that cost: on any other device
-_SMALL = {"cpu": 0}
-_SMALL_ELSEWHERE = 1 << 14
+_SMALL = defaultdict(lambda: 1 << 14, cpu=0)
 
 
 def own(*lists: Gradients) -> None:
@@ -58,8 +58,7 @@ def inner(
         present = [part for part in parts if part is not None]
         if not present:
             continue
-        limit = _SMALL.get(present[0].device.type, _SMALL_ELSEWHERE)
-        if len(present) == len(parts) and present[0].numel() < limit:
+        if len(present) == len(parts) and present[0].numel() < _SMALL[present[0].device.type]:
             small[i] = present
             continue
         found = _dots(parts, present[0], order, visit and partial(visit, i))
@@ -135,7 +134,10 @@ def checksum(gradients: Gradients, device: torch.device) -> Tensor:
     Norms cannot hide what is not finite, and cost no more than reading it; but they overflow where that does not.
     """
     present = [gradient for gradient in gradients if gradient is not None]
-    norms = torch._foreach_norm(present) if present else []
+    norms = list[Tensor]()
+    for dtype in dict.fromkeys(gradient.dtype for gradient in present):
+        alike = [gradient for gradient in present if gradient.dtype == dtype]
+        norms += torch._foreach_norm(alike, dtype=torch.promote_types(dtype, torch.float32))
     return torch.stack([torch.zeros(1, device=device), *(norm.to(device).reshape(1) for norm in norms)]).sum(0).float()
 
 

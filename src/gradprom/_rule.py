@@ -80,7 +80,7 @@ def products_of(found: Found, foreseen: float | None = None) -> Tensor:
     for k in range(1, len(found.auxiliaries) + 1):
         pairs += [(k, k), (k, 0)]
     lists = [gradients[: found.compared] for gradients in (found.main, *found.auxiliaries.values())]
-    if foreseen is None or found.losses.device.type != "cpu":
+    if foreseen is None:
         return inner(lists, pairs, found.losses.device)
     (auxiliary,) = found.auxiliaries.values()
 

@@ -312,9 +312,9 @@ class GradientPromotion:
         return (rows[:, :, None] if self.gate_per == "sample" else totals[:, None]), totals
 
     def _foreseen(self, found: Found) -> float | None:
-        """λ, where what an open gate gives is G + λ A and nothing else, so that it can be made beforehand."""
+        """λ, where an open gate can give nothing but G + λ A, and a CPU's cache makes it pay to add beforehand."""
         is_sure = GATES[self.gate].is_whole and self.max_ratio is None and self.gate_at == "parameters"
-        if not is_sure or len(found.auxiliaries) != 1:
+        if not is_sure or len(found.auxiliaries) != 1 or found.losses.device.type != "cpu":
             return None
         weight = float(self._weight(next(iter(found.auxiliaries))))
         return weight if 0 < weight <= 1 else None  # of a larger one, λ A need not be finite where A is
